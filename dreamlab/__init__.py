@@ -1,0 +1,3 @@
+"""Text to 3D by score distillation."""
+
+__version__ = "0.1.0"

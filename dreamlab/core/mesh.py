@@ -1,0 +1,43 @@
+"""A triangle mesh as plain arrays.
+
+World coordinates of the project (z up, front +x) unless a writer says otherwise; triangles are
+counter-clockwise seen from outside; colours are sRGB in [0, 1]; UV (0, 0) is the bottom left corner
+of the texture, whose row 0 is its top.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Vertices, triangles and what is painted on them."""
+
+    vertices: Float[ndarray, "vertices 3"]
+    faces: Int[ndarray, "faces 3"]
+    colors: Float[ndarray, "vertices 3"] | None = None
+    """Vertex colours, sRGB in [0, 1]."""
+    normals: Float[ndarray, "vertices 3"] | None = None
+    """Unit vertex normals."""
+    uv: Float[ndarray, "vertices 2"] | None = None
+    """Texture coordinates in [0, 1]; vertices are split along seams."""
+    texture: UInt8[ndarray, "height width 3"] | None = None
+    """Base colour, sRGB bytes."""
+
+    @property
+    def bounds(self) -> tuple[Float[ndarray, " 3"], Float[ndarray, " 3"]]:
+        """Lowest and highest corner of the bounding box."""
+        return self.vertices.min(axis=0), self.vertices.max(axis=0)
+
+    @property
+    def triangles(self) -> Float[ndarray, "faces 3 3"]:
+        """Corner positions of every triangle."""
+        return self.vertices[self.faces]
+
+    @property
+    def face_areas(self) -> Float[ndarray, " faces"]:
+        a, b, c = np.moveaxis(self.triangles, 1, 0)
+        return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)

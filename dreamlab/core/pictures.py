@@ -1,0 +1,61 @@
+"""Pictures out of arrays: bytes, tiles with labels, files.
+
+Images are `[height width 3]`, sRGB in [0, 1] as float or 0..255 as bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image, ImageDraw, ImageFont
+
+from dreamlab.core.run_folder import atomic_path
+
+LABEL_HEIGHT = 16
+
+
+def to_bytes(image: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
+    """Round [0, 1] to bytes; values outside are clipped."""
+    return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def normal_to_rgb(normal: Float[ndarray, "*shape 3"]) -> Float[ndarray, "*shape 3"]:
+    """Show a normal as a colour, (n + 1) / 2; zero normals come out mid-grey."""
+    return normal * 0.5 + 0.5
+
+
+def tile(
+    rows: Sequence[Sequence[UInt8[ndarray, "_h _w 3"]]],
+    *,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    cell: int = 128,
+    gap: int = 2,
+) -> Image.Image:
+    """Lay images out as a table with optional labels, each resized to `cell` pixels square."""
+    columns = max(len(row) for row in rows)
+    label_width = 8 + max((len(label) for label in row_labels or ()), default=-1) * 7
+    left = label_width if row_labels else 0
+    top = LABEL_HEIGHT if column_labels else 0
+    size = (left + columns * (cell + gap), top + len(rows) * (cell + gap))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for j, label in enumerate(column_labels or ()):
+        draw.text((left + j * (cell + gap) + 4, 2), label, fill="black", font=font)
+    for i, row in enumerate(rows):
+        y = top + i * (cell + gap)
+        if row_labels:
+            draw.text((4, y + cell // 2 - 6), row_labels[i], fill="black", font=font)
+        for j, image in enumerate(row):
+            picture = Image.fromarray(image)
+            resample = Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.BOX
+            sheet.paste(picture.resize((cell, cell), resample), (left + j * (cell + gap), y))
+    return sheet
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a picture atomically, in the format that the suffix names."""
+    with atomic_path(path) as temporary:
+        image.save(temporary)

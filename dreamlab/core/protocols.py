@@ -1,0 +1,62 @@
+"""The seams between layers: what a field and a representation must offer.
+
+`Prior` and `Guidance` have their protocols in their own folders, since only layers above use them.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dreamlab.core.mesh import Mesh
+
+
+@runtime_checkable
+class Field(Protocol):
+    """A radiance field, as a volume renderer sees it. Points are in world space."""
+
+    half_extent: float
+    """The field lives in the cube [-half_extent, half_extent]^3; it is empty outside."""
+
+    def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """Return volume density, 1 / world unit, >= 0; differentiable."""
+        ...
+
+    def density_and_color(
+        self, points: Float[Tensor, "points 3"]
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
+        """Return density and albedo (sRGB in [0, 1]) with one evaluation of the encoding."""
+        ...
+
+    def normal(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return unit normals, minus the direction of the density gradient; differentiable."""
+        ...
+
+
+@runtime_checkable
+class Representation(Protocol):
+    """What is optimised; concrete classes are `nn.Module`s, one file each."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trainable parameters by group name; recipes set a learning rate per group."""
+        ...
+
+    def set_progress(self, progress: float) -> None:
+        """Move schedules inside the representation (progressive levels, …) to `progress`."""
+        ...
+
+    def regularisers(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the representation's own unweighted losses by name; recipes set the weights."""
+        ...
+
+    def surface(self, threshold: float, resolution: int) -> Mesh:
+        """Extract the isosurface, world coordinates; raises `InputError` if it is empty."""
+        ...
+
+    def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return albedo, sRGB in [0, 1], at world points; no gradient is needed."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any) -> Any: ...

@@ -10,7 +10,6 @@ left one and its centre is at (0.5, 0.5). Lengths are world units: an object fit
 
 import math
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -150,7 +149,7 @@ class CameraRanges:
             raise ValueError("distance must be positive and fov_y inside (0, 180)")
 
     @classmethod
-    def at(cls, distance: float, fov_y: float, elevation: float = 15.0) -> Self:
+    def at(cls, distance: float, fov_y: float, elevation: float = 15.0) -> "CameraRanges":
         """Return ranges that hold one distance, field of view and elevation."""
         return cls(
             elevation=(elevation, elevation), distance=(distance, distance), fov_y=(fov_y, fov_y)

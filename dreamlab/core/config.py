@@ -14,13 +14,15 @@ import textwrap
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError
+from yaml import parse as yaml_events
 
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.schedules import Schedule
@@ -30,6 +32,11 @@ Plain = dict[str, Any]
 """A mapping of strings to numbers, strings, booleans, None, lists and such mappings."""
 
 MAX_DEPTH = 32
+MAX_CHARACTERS = 200_000
+MAX_INTEGER_BITS = 64
+UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
+"""What OmegaConf and PyYAML raise on content they cannot take."""
+
 SCHEDULE_KEYS = {"from": "start", "to": "stop", "begin": "begin", "end": "end", "ease": "ease"}
 
 
@@ -40,15 +47,35 @@ def load_yaml(path: Path) -> Plain:
         InputError: the file is missing, is not YAML, or is not such a mapping.
     """
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        text = path.read_text(encoding="utf-8")
+        _check_yaml(text)
+        content = OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror or error}.", "check the path."
         ) from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise InputError(f"{path} is not valid YAML: {line}.", "correct the file.") from None
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} is not valid YAML: {_one_line(error)}.", "correct the file."
+        ) from None
     return _as_mapping(content, str(path))
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse text whose size, depth or aliases could make reading it take unbounded time."""
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has {len(text)} characters, at most {MAX_CHARACTERS} are read")
+    depth = 0
+    for event in yaml_events(text, Loader=SafeLoader):
+        if isinstance(event, AliasEvent):
+            raise ValueError(f"aliases (*{event.anchor}) are not supported, write the value out")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def _as_mapping(content: object, where: str) -> Plain:
@@ -68,18 +95,18 @@ def parse_dotlist(assignments: Sequence[str]) -> Plain:
     """
     layers: list[Plain] = []
     for assignment in assignments:
-        key, equals, _ = assignment.partition("=")
+        key, equals, value = assignment.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             raise InputError(
                 f"{assignment!r} is not of the form key=value.",
                 "write overrides as dotted keys, such as stages.nerf.steps=300.",
             )
         try:
+            _check_yaml(value)
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([assignment]), resolve=True)
-        except (YAMLError, OmegaConfBaseException, ValueError) as error:
-            line = " ".join(str(error).split())[:200]
+        except UNREADABLE as error:
             raise InputError(
-                f"the value of {key!r} in {assignment!r} cannot be read: {line}.",
+                f"{_show(assignment)} cannot be read: {_one_line(error)}.",
                 "quote it, or write it as YAML.",
             ) from None
         layers.append(_as_mapping(layer, assignment))
@@ -89,11 +116,12 @@ def parse_dotlist(assignments: Sequence[str]) -> Plain:
 def merge(*layers: Mapping[str, Any]) -> Plain:
     """Merge mappings, later layers over earlier ones; lists are replaced, mappings merged."""
     try:
-        merged = OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers))
+        merged = OmegaConf.merge({}, *(OmegaConf.create(dict(layer)) for layer in layers))
         return _as_mapping(OmegaConf.to_container(merged, resolve=True), "the configuration")
-    except OmegaConfBaseException as error:
-        line = " ".join(str(error).split())[:300]
-        raise InputError(f"the settings cannot be merged: {line}.", "check the keys.") from None
+    except UNREADABLE as error:
+        raise InputError(
+            f"the settings cannot be merged: {_one_line(error)}.", "check the keys."
+        ) from None
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
@@ -117,7 +145,7 @@ def build(cls: type[T], content: Mapping[str, Any], where: str = "") -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in content:
         if key not in fields:
-            raise InputError(f"unknown key {_join(where, key)!r}.", nearest(key, fields))
+            raise InputError(f"unknown key {_show(_join(where, key))}.", nearest(key, fields))
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in content:
@@ -135,7 +163,15 @@ def _join(where: str, key: str) -> str:
 
 
 def _refuse(where: str, value: object, allowed: str) -> InputError:
-    return InputError(f"{where} must be {allowed}, got {value!r}.", f"change {where}.")
+    return InputError(f"{where} must be {allowed}, got {_show(value)}.", f"change {where}.")
+
+
+def _show(value: object) -> str:
+    """Write a value for a message: on one line and not longer than a line."""
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        return "a huge whole number"
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:79] + "…"
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -145,8 +181,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool) != (value in (True, False)):
-            raise InputError(f"{where} is {value!r}.", nearest(str(value), map(str, arguments)))
+        if not any(type(value) is type(allowed) and value == allowed for allowed in arguments):
+            allowed = nearest(str(value)[:80], map(str, arguments))
+            raise InputError(f"{where} is {_show(value)}.", allowed)
         return value
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, where)
@@ -201,6 +238,8 @@ def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any, where
 
 
 def _convert_leaf(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise _refuse(where, value, f"a number of at most {MAX_INTEGER_BITS} bits")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise _refuse(where, value, "a finite number")

@@ -33,7 +33,7 @@ class DreamlabError(Exception):
     code: ExitCode = ExitCode.BAD_INPUT
 
     def __init__(self, message: str, fix: str, code: ExitCode | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, fix)
         self.message = message
         self.fix = fix
         if code is not None:

@@ -114,14 +114,25 @@ class RunFolder:
         return folder
 
     def append_event(self, kind: str, **values: Any) -> None:
-        """Append one line to events.jsonl: its kind, the time and the values."""
+        """Append one line to events.jsonl: its kind, the time and the values.
+
+        A line that an earlier process was killed in is ended first, so it spoils only itself.
+        """
         line = json.dumps({"kind": kind, "time": round(time.time(), 3), **values}, allow_nan=False)
-        with open(self.events, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with open(self.events, "a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else "\n" + line
+            file.write(line.encode() + b"\n")
 
     def read_events(self) -> list[dict[str, Any]]:
-        """Read all complete events; a last line cut by a kill is left out."""
+        """Read all complete events; a line cut by a kill is left out."""
         if not self.events.exists():
             return []
-        lines = self.events.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        events: list[dict[str, Any]] = []
+        for line in self.events.read_text(encoding="utf-8").split("\n")[:-1]:
+            try:
+                events.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return events

@@ -1,0 +1,63 @@
+"""Options that several commands share, and how a shell completes them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamlab.core.errors import DreamlabError
+from dreamlab.jobs.recipe_files import QUALITIES, list_recipes
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Offer the names of recipes to the shell."""
+    try:
+        return [name for name in list_recipes() if name.startswith(incomplete)]
+    except DreamlabError:
+        return []
+
+
+def complete_quality(incomplete: str) -> list[str]:
+    """Offer the qualities to the shell."""
+    return [quality for quality in QUALITIES if quality.startswith(incomplete)]
+
+
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        "-r",
+        metavar="NAME",
+        help="A recipe's name (see `dreamlab recipes`), or the path of a .yaml file.",
+        autocompletion=complete_recipe,
+    ),
+]
+QualityOption = Annotated[
+    str,
+    typer.Option(
+        "--quality",
+        metavar="|".join(QUALITIES),
+        help="How much time to spend.",
+        autocompletion=complete_quality,
+    ),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where run folders are made.")
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, …")
+]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A folder that `dreamlab generate` made.", show_default=False
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings to change, as dotted keys (see `dreamlab settings`).",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,1 @@
+"""From an optimised representation to files that Blender and printers open without repair."""

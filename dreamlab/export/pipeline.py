@@ -1,0 +1,308 @@
+"""The whole export: representation in, checked files and a report out.
+
+density grid -> threshold -> surface (clean, smooth) -> simplify -> unwrap -> bake -> write -> check
+
+Simplification comes before the unwrap, whose time grows faster than the number of triangles.
+Every step that could harm the shape is measured by the silhouette IoU against the renders.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import Representation
+from dreamlab.core.run_folder import slug
+from dreamlab.export.bake import bake, vertex_colors
+from dreamlab.export.clean import (
+    drop_components,
+    fill_holes,
+    is_watertight,
+    remove_degenerate,
+    smooth,
+    vertex_normals,
+)
+from dreamlab.export.placement import Placement
+from dreamlab.export.settings import ExportConfig, Method
+from dreamlab.export.simplify import simplify
+from dreamlab.export.threshold import SilhouetteReference, find_threshold, mean_iou
+from dreamlab.export.unwrap import unwrap
+from dreamlab.export.validate import Check, check_glb
+from dreamlab.export.writers import write_glb, write_obj, write_ply, write_stl
+from dreamlab.ops.isosurface import extract
+from dreamlab.ops.raycast import silhouette
+
+SMOOTHING_COST = 0.002
+"""Silhouette IoU that smoothing may cost; it is undone if it costs more."""
+LOW_IOU = 0.95
+"""The report warns of a mesh whose outline fits the renders worse than this."""
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class HasDensityGrid(Protocol):
+    """A representation whose density can be sampled once for all thresholds."""
+
+    half_extent: float
+
+    def density_grid(
+        self, resolution: int
+    ) -> Float[Tensor, "resolution resolution resolution"]: ...
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was made of the object, for report.json."""
+
+    threshold: float
+    """Density of the surface."""
+    silhouette_iou: float
+    """Of the exported mesh and the rendered opacity above 1/2, mean over the reference views."""
+    faces: int
+    vertices: int
+    """Of the mesh before it is cut along seams."""
+    components_kept: int
+    components_dropped: int
+    holes_filled: int
+    watertight: bool
+    smoothed: bool
+    unwrap_method: Method
+    unwrap_seconds: float
+    uv_overlap: float
+    """Share of the covered texels that two triangles claim."""
+    files: list[str]
+    """Names of the files written."""
+    seconds: dict[str, float]
+    """Per phase."""
+    checks: list[Check]
+    """The Blender contract, checked on the written GLB."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        """Whether every check of the written GLB passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "valid": self.valid}
+
+
+OnPhase = Callable[[str, float], None]
+
+
+class _Phases:
+    """Times the phases and tells the caller about them."""
+
+    def __init__(self, on_phase: OnPhase) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_phase = on_phase
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Callable[[float], None]]:
+        begin = time.perf_counter()
+        self._on_phase(name, 0.0)
+        yield lambda fraction: self._on_phase(name, fraction)
+        self._on_phase(name, 1.0)
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+
+def export_model(
+    representation: Representation,
+    reference: SilhouetteReference,
+    config: ExportConfig,
+    folder: Path,
+    *,
+    name: str,
+    extras: Mapping[str, Any],
+    on_phase: OnPhase = lambda name, fraction: None,
+) -> ExportReport:
+    """Turn a representation into `folder`/model.glb and the other formats asked for.
+
+    Args:
+        representation: anything with a surface and colours; a density grid is used if it has one.
+        reference: rendered views that the outline of the mesh has to fit.
+        config: settings.
+        folder: must exist.
+        name: of the model, such as its prompt; becomes a slug.
+        extras: provenance for the GLB: prompt, seed, config_hash, licence, …; plain values.
+        on_phase: called with the name of the phase and the fraction of it that is done.
+
+    Raises:
+        InputError: there is no surface to export, or `folder` cannot be written.
+    """
+    phase = _Phases(on_phase)
+    device = _device(representation)
+    surface, threshold = _surface(representation, reference, config, phase)
+    with phase("clean"):
+        repaired = _clean(surface, config)
+        mesh, smoothed = _smooth_if_harmless(repaired.mesh, reference, config.smoothing)
+    with phase("simplify"):
+        mesh = simplify(mesh, config.max_faces)
+        mesh, kept, fragments = drop_components(mesh, config.min_component_share)
+        mesh = replace(mesh, normals=vertex_normals(mesh))
+        iou = _iou(mesh, reference)
+    with phase("unwrap") as report_fraction:
+        unwrapped = unwrap(
+            mesh,
+            method=config.unwrap,
+            texture_size=config.texture_size,
+            time_limit=config.unwrap_time_limit,
+            on_progress=report_fraction,
+        )
+    with phase("bake") as report_fraction:
+        texture, texels = bake(
+            unwrapped.mesh,
+            representation.color_at,
+            config.texture_size,
+            device=device,
+            on_progress=report_fraction,
+        )
+        painted = replace(unwrapped.mesh, texture=texture)
+        if "ply" in config.formats:
+            mesh = replace(mesh, colors=vertex_colors(mesh, representation.color_at, device))
+    with phase("write"):
+        files = _write(folder, mesh, painted, config, name=slug(name), extras=extras)
+    with phase("check"):
+        checks = _check(folder, config, slug(name))
+    warnings = [unwrapped.warning] if unwrapped.warning else []
+    warnings += [f"check failed: {c.name} ({c.found})" for c in checks if not c.passed]
+    if iou < LOW_IOU:
+        warnings.append(f"the outline of the mesh fits the renders only to an IoU of {iou:.3f}")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return ExportReport(
+        threshold=threshold,
+        silhouette_iou=round(iou, 4),
+        faces=len(mesh.faces),
+        vertices=len(mesh.vertices),
+        components_kept=kept,
+        components_dropped=repaired.dropped + fragments,
+        holes_filled=repaired.holes,
+        watertight=is_watertight(mesh),
+        smoothed=smoothed,
+        unwrap_method=unwrapped.method,
+        unwrap_seconds=round(unwrapped.seconds, 3),
+        uv_overlap=texels.overlap,
+        files=[path.name for path in files],
+        seconds=phase.seconds,
+        checks=checks,
+        warnings=warnings,
+    )
+
+
+def _device(representation: Representation) -> torch.device:
+    """Where the representation's parameters are; the CPU if it has none."""
+    for group in representation.parameter_groups().values():
+        for parameter in group:
+            return parameter.device
+    return torch.device("cpu")
+
+
+def _surface(
+    representation: Representation,
+    reference: SilhouetteReference,
+    config: ExportConfig,
+    phase: _Phases,
+) -> tuple[Mesh, float]:
+    """Extract the surface; find its threshold first if none is given."""
+    if not isinstance(representation, HasDensityGrid):
+        if config.threshold is None:
+            raise InputError(
+                "this representation has no density grid to find a threshold on.",
+                "set export.threshold.",
+            )
+        with phase("extract"):
+            return representation.surface(config.threshold, config.resolution), config.threshold
+    half_extent = representation.half_extent
+    with phase("density"):
+        values = representation.density_grid(config.resolution)
+    threshold = config.threshold
+    if threshold is None:
+        with phase("threshold"):
+            threshold = find_threshold(values, half_extent, reference).value
+    with phase("extract"):
+        return extract(values, threshold, half_extent), threshold
+
+
+@dataclass(frozen=True)
+class _Repaired:
+    mesh: Mesh
+    dropped: int
+    holes: int
+
+
+def _clean(surface: Mesh, config: ExportConfig) -> _Repaired:
+    mesh = remove_degenerate(surface)
+    mesh, _, dropped = drop_components(mesh, config.min_component_share)
+    mesh, holes = fill_holes(mesh, config.max_hole_edges)
+    return _Repaired(mesh, dropped, holes)
+
+
+def _iou(mesh: Mesh, reference: SilhouetteReference) -> float:
+    height, width = reference.alpha.shape[1:3]
+    cameras = reference.cameras.to(reference.alpha.device)
+    return mean_iou(silhouette(mesh, cameras, height, width), reference.mask)
+
+
+def _smooth_if_harmless(
+    mesh: Mesh, reference: SilhouetteReference, iterations: int
+) -> tuple[Mesh, bool]:
+    """Smooth the mesh unless its outline then fits the renders worse."""
+    if iterations == 0:
+        return mesh, False
+    smoothed = remove_degenerate(smooth(mesh, iterations))
+    if _iou(smoothed, reference) < _iou(mesh, reference) - SMOOTHING_COST:
+        return mesh, False
+    return smoothed, True
+
+
+def _write(
+    folder: Path,
+    mesh: Mesh,
+    painted: Mesh,
+    config: ExportConfig,
+    *,
+    name: str,
+    extras: Mapping[str, Any],
+) -> list[Path]:
+    """Write all formats; the placement is that of the mesh, so all files agree."""
+    placement = Placement.on_ground(mesh, config.height)
+    files: list[Path] = []
+    try:
+        for kind in dict.fromkeys(config.formats):
+            path = folder / f"model.{kind}"
+            if kind == "glb":
+                write_glb(path, painted, placement, name=name, extras=extras)
+            elif kind == "obj":
+                files += write_obj(path, painted, placement, name=name)
+                continue
+            elif kind == "ply":
+                write_ply(path, mesh, placement)
+            else:
+                write_stl(path, mesh, placement)
+            files.append(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error}.",
+            "choose a folder you may write to with enough free space.",
+        ) from None
+    return files
+
+
+def _check(folder: Path, config: ExportConfig, name: str) -> list[Check]:
+    if "glb" not in config.formats:
+        return []
+    return check_glb(
+        folder / "model.glb", name=name, height=config.height, texture_size=config.texture_size
+    )

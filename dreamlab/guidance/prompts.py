@@ -1,0 +1,156 @@
+"""What the prior is told about each view: the prompt, with words for where the camera stands.
+
+Glossary: B views; V = 4 view words in the order front, side, back, overhead; T tokens; D features.
+
+A view is overhead when its elevation is above `overhead_elevation`; else front when its azimuth is
+within `front_angle` of 0, back when it is within `back_angle` of 180, and side otherwise. Instead
+of choosing one word, embeddings may be mixed by azimuth: front to side over |azimuth| 0 to 90, side
+to back over 90 to 180 (overhead stays a choice).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from dreamlab.core.cameras import Cameras
+from dreamlab.guidance.perp_neg import away_weights
+from dreamlab.priors.base import Prior
+from dreamlab.priors.text_cache import encode_cached
+
+FRONT, SIDE, BACK, OVERHEAD = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """How the prompt depends on the view."""
+
+    view: Literal["none", "words", "interpolate", "perp_neg"] = "words"
+    """`none`: the same prompt for all views; `words`: the word of the view's bin; `interpolate`:
+    embeddings mixed by azimuth; `perp_neg`: mixed, and pushed away from the wrong views."""
+    template: str = "{prompt}, {view}"
+    """How prompt and view word are joined; "{view} of {prompt}" is the other usual form."""
+    front: str = "front view"
+    """Word for views of the front."""
+    side: str = "side view"
+    """Word for views of either side."""
+    back: str = "back view"
+    """Word for views of the back."""
+    overhead: str = "overhead view"
+    """Word for views from above."""
+    front_angle: float = 45.0
+    """Views within so many degrees of the front are front views."""
+    back_angle: float = 45.0
+    """Views within so many degrees of the back are back views."""
+    overhead_elevation: float = 60.0
+    """Views from above this elevation, degrees, are overhead views."""
+
+    def __post_init__(self) -> None:
+        if "{prompt}" not in self.template or "{view}" not in self.template:
+            raise ValueError(
+                f"template must contain {{prompt}} and {{view}}, got {self.template!r}"
+            )
+        angles = (self.front_angle, self.back_angle)
+        if min(angles) < 0 or sum(angles) > 180:
+            raise ValueError(
+                f"front_angle and back_angle must be >= 0 and at most 180 together, got {angles}"
+            )
+
+    def phrase(self, prompt: str, view: str) -> str:
+        """Join a prompt and a view word."""
+        return self.template.replace("{view}", view).replace("{prompt}", prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConditionings:
+    """Embeddings for one batch of views, each `[B n T D]`."""
+
+    positive: Float[Tensor, "batch 1 tokens features"]
+    """The prompt as seen from the view."""
+    negative: Float[Tensor, "batch 1 tokens features"]
+    """The negative prompt, which is the empty one if none was given."""
+    empty: Float[Tensor, "batch 1 tokens features"]
+    """The empty prompt."""
+    away: Float[Tensor, "batch variants tokens features"]
+    """Prompts of wrong views: front and side with Perp-Neg, otherwise none."""
+    away_weights: Float[Tensor, "batch variants"]
+    """Their weights, <= 0."""
+
+
+def view_index(cameras: Cameras, config: PromptConfig) -> Int[Tensor, " batch"]:
+    """Return FRONT, SIDE, BACK or OVERHEAD for every camera."""
+    turn = cameras.azimuth.abs()
+    index = torch.full_like(turn, SIDE, dtype=torch.long)
+    index[turn < config.front_angle] = FRONT
+    index[turn > 180 - config.back_angle] = BACK
+    index[cameras.elevation > config.overhead_elevation] = OVERHEAD
+    return index
+
+
+def view_mixture(cameras: Cameras, config: PromptConfig) -> Float[Tensor, "batch 4"]:
+    """Return how much of each view word's embedding a view gets; rows sum to 1."""
+    index = view_index(cameras, config)
+    chosen = functional.one_hot(index, 4).to(cameras.azimuth.dtype)
+    if config.view in ("none", "words"):
+        return chosen
+    turn = cameras.azimuth.abs() / 90
+    front, back = (1 - turn).clamp(min=0), (turn - 1).clamp(min=0)
+    mixed = torch.stack([front, 1 - front - back, back, torch.zeros_like(turn)], dim=-1)
+    return torch.where((index == OVERHEAD)[:, None], chosen, mixed)
+
+
+class Prompts:
+    """Embeddings of a prompt for all views, of its negative prompt and of the empty prompt."""
+
+    def __init__(
+        self,
+        views: Float[Tensor, "4 tokens features"],
+        negative: Float[Tensor, "tokens features"],
+        empty: Float[Tensor, "tokens features"],
+        config: PromptConfig,
+    ) -> None:
+        self.views, self.negative, self.empty = views, negative, empty
+        self.config = config
+
+    @classmethod
+    def encode(
+        cls,
+        prior: Prior,
+        prompt: str,
+        negative: str,
+        config: PromptConfig,
+        cache_dir: Path | None = None,
+    ) -> "Prompts":
+        """Embed every text that will be needed, then free the prior's text encoder.
+
+        Args:
+            negative: what the picture must not show; "" for nothing in particular.
+            cache_dir: where embeddings are kept between runs; None keeps nothing.
+        """
+        words = (config.front, config.side, config.back, config.overhead)
+        texts = [prompt if config.view == "none" else config.phrase(prompt, w) for w in words]
+        embeddings = encode_cached(prior, [*texts, negative, ""], cache_dir)
+        prior.release_text_encoder()
+        return cls(embeddings[:4], embeddings[4], embeddings[5], config)
+
+    def for_views(self, cameras: Cameras) -> ViewConditionings:
+        """Return what the prior is to be told for each of these views."""
+        num_views, device = len(cameras), self.views.device
+        mixture = view_mixture(cameras, self.config).to(device)
+        positive = torch.einsum("bv,vtd->btd", mixture, self.views)
+        weights = torch.zeros(num_views, 0)
+        if self.config.view == "perp_neg":
+            is_overhead = view_index(cameras, self.config) == OVERHEAD
+            weights = away_weights(cameras.azimuth, is_overhead)
+        wrong = self.views[[FRONT, SIDE][: weights.shape[1]]]
+        return ViewConditionings(
+            positive[:, None],
+            self.negative.expand(num_views, 1, -1, -1),
+            self.empty.expand(num_views, 1, -1, -1),
+            wrong.expand(num_views, -1, -1, -1),
+            weights.to(device),
+        )

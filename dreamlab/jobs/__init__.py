@@ -1,0 +1,1 @@
+"""Jobs: recipes resolved, runs from prompt to files, their state and reports."""

@@ -1,0 +1,162 @@
+"""Export: from a trained stage to the files of the model, in the job or again later."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamlab import __version__
+from dreamlab.core.cameras import Cameras
+from dreamlab.core.config import to_plain
+from dreamlab.core.errors import InputError
+from dreamlab.core.run_folder import RunFolder, write_json
+from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
+from dreamlab.export.threshold import SilhouetteReference
+from dreamlab.jobs import state
+from dreamlab.jobs.device import pick_device
+from dreamlab.jobs.phases import Phases
+from dreamlab.jobs.recipes import RunConfig, load_run_config
+from dreamlab.priors.load import resolve_model
+from dreamlab.systems.stage import Stage
+from dreamlab.training.events import Listener, log_to
+from dreamlab.training.loop import Trained, load_trained
+
+REFERENCE_SIZE = 128
+"""Side of the renders that the mesh must agree with, pixels."""
+REFERENCE_RINGS = ((8, 0.0, 0.0), (8, 22.5, 30.0))
+"""Rings of reference views: their number, turn and elevation, degrees; elevations are kept inside
+those that were trained."""
+CHUNK = 4
+"""Views rendered at once; bounds memory."""
+SECTION = "export."
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files that were written, and what is known about them."""
+
+    files: list[Path]
+    report: ExportReport
+
+
+def silhouettes(stage: Stage) -> SilhouetteReference:
+    """Render the opacity of a stage from two rings of views."""
+    rings = [stage.view_around(n, turned=turn, elevation=up) for n, turn, up in REFERENCE_RINGS]
+    cameras = Cameras(
+        **{f.name: torch.cat([getattr(ring, f.name) for ring in rings]) for f in fields(Cameras)}
+    )
+    alphas: list[Tensor] = []
+    for start in range(0, len(cameras), CHUNK):
+        render = stage.render(cameras[start : start + CHUNK], REFERENCE_SIZE, REFERENCE_SIZE)
+        alphas.append(render.alpha)
+    return SilhouetteReference(cameras, torch.cat(alphas))
+
+
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """Return what the GLB says about where it comes from."""
+    settings = json.dumps(to_plain(config), sort_keys=True)
+    return {
+        "generator": f"dreamlab {__version__}",
+        "prompt": config.prompt,
+        "negative_prompt": config.negative_prompt,
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "quality": config.quality,
+        "model": config.prior.model,
+        "licence": f"of the model's output: {resolve_model(config.prior.model).licence}",
+        "config_hash": hashlib.sha256(settings.encode()).hexdigest()[:16],
+    }
+
+
+def export_trained(
+    trained: Trained, config: RunConfig, folder: RunFolder, phases: Phases
+) -> Exported:
+    """Write the model of a trained stage to exports/; the phase is called "export"."""
+    with phases.phase("export") as moved:
+        folder.exports.mkdir(exist_ok=True)
+        report = export_model(
+            trained.stage.representation,
+            silhouettes(trained.stage),
+            config.export,
+            folder.exports,
+            name=config.prompt,
+            extras=provenance(config),
+            on_phase=lambda part, fraction: moved(fraction, part),
+        )
+    return Exported([folder.exports / name for name in report.files], report)
+
+
+def export(
+    run: RunFolder | Path,
+    *,
+    formats: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    on_event: Listener | None = None,
+) -> Exported:
+    """Export the model of a run again, from its checkpoint.
+
+    Args:
+        run: its folder.
+        formats: glb, obj, ply, stl; None keeps those of the run.
+        overrides: `export.<key>=value`.
+        device: auto, cpu, cuda, cuda:1, …
+        on_event: is called with every event.
+
+    Raises:
+        InputError: it is no run, is running, has no checkpoint, or a setting is refused.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    config = _with_overrides(folder, formats, overrides)
+    chosen = pick_device(device)
+    before = state.read(folder) if folder.job.exists() else state.create(folder)
+    state.begin(folder)
+    try:
+        with log_to(folder.log):
+            trained = load_trained(
+                config.stages,
+                prompt=config.prompt,
+                negative_prompt=config.negative_prompt,
+                seed=config.seed,
+                folder=folder,
+                device=chosen,
+            )
+            exported = export_trained(trained, config, folder, Phases(folder, on_event))
+    except BaseException:
+        ended = before.state if before.state in ("done", "stopped") else "failed"
+        state.finish(folder, ended, before.reason, before.fix)
+        raise
+    if trained.is_finished:
+        state.finish(folder, "done")
+    else:
+        state.finish(folder, "stopped", before.reason, before.fix)
+    _update_report(folder, config.export, exported)
+    return exported
+
+
+def _with_overrides(
+    folder: RunFolder, formats: Sequence[str] | None, overrides: Sequence[str]
+) -> RunConfig:
+    for assignment in overrides:
+        if not assignment.startswith(SECTION):
+            raise InputError(
+                f"{assignment!r} is no setting of the export.",
+                "only those that begin with `export.` can change after the training; see "
+                "`dreamlab settings export`.",
+            )
+    named = [f"export.formats=[{', '.join(formats)}]"] if formats else []
+    return load_run_config(folder.config, [*overrides, *named])
+
+
+def _update_report(folder: RunFolder, config: ExportConfig, exported: Exported) -> None:
+    """Put the new export into report.json, if there is one."""
+    if folder.report.is_file():
+        report = json.loads(folder.report.read_text(encoding="utf-8"))
+        report["export"] = exported.report.to_plain()
+        report["export_settings"] = to_plain(config)
+        write_json(folder.report, report)

@@ -1,0 +1,223 @@
+"""The main job: from the settings of a run to its GLB, turntable, contact sheet and report.
+
+Phases: "load prior", one for each stage, "export", "turntable". A run that is stopped keeps what
+it has and exports it; one that fails says why in job.json and can be resumed; an export that fails
+leaves the trained checkpoint, pictures and report behind.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamlab.core.errors import DreamlabError, ExitCode, InputError
+from dreamlab.core.locations import cache_dir
+from dreamlab.core.run_folder import RunFolder, write_json, write_text
+from dreamlab.jobs import state
+from dreamlab.jobs.device import pick_device
+from dreamlab.jobs.export import Exported, export_trained
+from dreamlab.jobs.phases import Phases
+from dreamlab.jobs.recipes import RunConfig, load_run_config
+from dreamlab.jobs.report import make_report
+from dreamlab.jobs.views import write_sheet, write_turntable
+from dreamlab.priors.load import load_prior
+from dreamlab.training.events import Listener, log_to
+from dreamlab.training.loop import Trained, load_trained, train
+from dreamlab.training.stop import StopFlag
+
+logger = logging.getLogger(__name__)
+DEFAULT_PARENT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job has made."""
+
+    folder: RunFolder
+    """Where everything lies."""
+    files: list[Path]
+    """The exported models."""
+    report: dict[str, Any]
+    """What report.json holds."""
+    was_stopped: bool
+    """Whether it was told to stop before the training was complete."""
+
+
+def prepare(config: RunConfig, parent: Path = DEFAULT_PARENT) -> RunFolder:
+    """Make the folder of a new run, queued.
+
+    Raises:
+        InputError: `parent` cannot be written.
+    """
+    folder = RunFolder.create(parent, config.prompt, config.seed)
+    write_text(folder.config, config.to_yaml())
+    state.create(folder)
+    return folder
+
+
+def generate(
+    config: RunConfig,
+    folder: RunFolder | None = None,
+    *,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    on_event: Listener | None = None,
+) -> Outcome:
+    """Make a model from a prompt.
+
+    Args:
+        config: what `load_recipe` or `load_run_config` returned.
+        folder: what `prepare` returned; None makes a new one under ./runs.
+        device: auto, cpu, cuda, cuda:1, …
+        stop: when set, the training ends after its step and what is there is exported.
+        on_event: is called with every event, in this thread.
+
+    Raises:
+        DreamlabError: see its subclasses; the run folder keeps what was finished.
+    """
+    return _perform(folder or prepare(config), config, device, stop, on_event, resume=False)
+
+
+def resume(
+    folder: RunFolder,
+    *,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    on_event: Listener | None = None,
+) -> Outcome:
+    """Go on with a run that was stopped, failed or was killed; arguments as for `generate`.
+
+    Raises:
+        InputError: it is complete, or running elsewhere, or its files are damaged.
+        DreamlabError: as for `generate`.
+    """
+    config = load_run_config(folder.config)
+    if folder.job.exists() and state.read(folder).state == "done":
+        raise InputError(
+            f"{folder.root} is complete.",
+            f"to make its files again, use `dreamlab export {folder.root}`; for another result, "
+            "run `dreamlab generate --config` of its config.yaml with another --seed.",
+        )
+    return _perform(folder, config, device, stop, on_event, resume=True)
+
+
+def _perform(
+    folder: RunFolder,
+    config: RunConfig,
+    device: str,
+    stop: StopFlag | None,
+    listener: Listener | None,
+    *,
+    resume: bool,
+) -> Outcome:
+    """Run the job, and leave job.json telling how it ended."""
+    chosen = pick_device(device)
+    state.begin(folder)
+    with log_to(folder.log):
+        try:
+            job = _Job(folder, config, chosen, stop or StopFlag(), Phases(folder, listener))
+            outcome = job.run(resume)
+        except KeyboardInterrupt:
+            state.finish(folder, "stopped", "interrupted.", f"dreamlab resume {folder.root}")
+            raise
+        except DreamlabError as error:
+            ended = "stopped" if error.code == ExitCode.STOPPED else "failed"
+            state.finish(folder, ended, error.message, error.fix)
+            logger.error("%s", error)
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            state.finish(folder, "failed", reason, f"dreamlab resume {folder.root}")
+            logger.exception("the run broke off")
+            raise
+        if outcome.was_stopped:
+            reason, fix = "stopped by the user.", f"dreamlab resume {folder.root}"
+            state.finish(folder, "stopped", reason, fix)
+        else:
+            state.finish(folder, "done")
+    return outcome
+
+
+class _Job:
+    """A run being carried out."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        device: torch.device,
+        stop: StopFlag,
+        phases: Phases,
+    ) -> None:
+        self.folder, self.config, self.device = folder, config, device
+        self.stop, self.phases = stop, phases
+
+    def run(self, resume: bool) -> Outcome:
+        """Train, then make everything that is made of the trained representation."""
+        trained = (self._finished_training() if resume else None) or self._train(resume)
+        if trained.step == 0:
+            raise DreamlabError(
+                "stopped before the first step; there is nothing to export.",
+                f"dreamlab resume {self.folder.root}",
+                ExitCode.STOPPED,
+            )
+        failure: DreamlabError | None = None
+        exported: Exported | None = None
+        try:
+            exported = export_trained(trained, self.config, self.folder, self.phases)
+        except Exception as error:  # whatever went wrong, pictures and report still follow
+            logger.exception("the export failed")
+            failure = self._export_failure(error)
+        with self.phases.phase("turntable") as moved:
+            write_sheet(trained.stage, self.folder.preview, moved)
+            glb = next((f for f in exported.files if f.suffix == ".glb"), None) if exported else None
+            shown = write_turntable(trained.stage, glb, self.folder.turntable, moved)
+        report = make_report(self.config, trained, exported, self.phases) | {"turntable": shown}
+        write_json(self.folder.report, report)
+        if failure is not None:
+            raise failure
+        assert exported is not None
+        return Outcome(self.folder, exported.files, report, not trained.is_finished)
+
+    def _finished_training(self) -> Trained | None:
+        """Return the training if it is complete and only what follows it is missing."""
+        if not any(self.folder.checkpoints.glob("*.safetensors")):
+            return None
+        trained = self._with_settings(load_trained)
+        return trained if trained.is_finished else None
+
+    def _train(self, resume: bool) -> Trained:
+        with self.phases.phase("load prior"):
+            prior = load_prior(self.config.prior, self.device)
+        trained = self._with_settings(
+            train,
+            negative_prompt=self.config.negative_prompt,
+            prior=prior,
+            stop=self.stop,
+            on_event=self.phases.on_training_event,
+            resume=resume,
+            cache_dir=cache_dir() / "text",
+        )
+        for stage, seconds in trained.seconds.items():
+            self.phases.end(stage, seconds)
+        return trained
+
+    def _with_settings(self, function: Callable[..., Trained], **more: Any) -> Trained:
+        settings = {
+            "prompt": self.config.prompt,
+            "negative_prompt": self.config.negative_prompt,
+            "seed": self.config.seed,
+            "folder": self.folder,
+            "device": self.device,
+        }
+        return function(self.config.stages, **settings | more)
+
+    def _export_failure(self, error: Exception) -> DreamlabError:
+        retry = f"the training is kept; try again with `dreamlab export {self.folder.root}`"
+        if isinstance(error, DreamlabError):
+            return DreamlabError(f"export: {error.message}", f"{error.fix} {retry}.", error.code)
+        line = " ".join(str(error).split())[:200]
+        return DreamlabError(f"the export failed ({type(error).__name__}: {line}).", f"{retry}.")

@@ -1,0 +1,76 @@
+"""What the run was measured on: the class of the machine, versions, memory."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamlab import __version__
+
+PACKAGES = (
+    "torch",
+    "warp-lang",
+    "diffusers",
+    "transformers",
+    "trimesh",
+    "numpy",
+    "xatlas",
+    "omegaconf",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of dreamlab, Python and the packages that shape a result."""
+    found = {"dreamlab": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine_class() -> dict[str, Any]:
+    """Describe the machine without naming it: processor, cores, memory, graphics card."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _from_proc("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "memory_gb": _memory_gb(),
+        "gpu": gpu,
+    }
+
+
+def _from_proc(path: str, key: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(key))
+    return next(lines, "")
+
+
+def _memory_gb() -> float | None:
+    kilobytes = _from_proc("/proc/meminfo", "MemTotal").removesuffix("kB").strip()
+    return round(int(kilobytes) / 1e6, 1) if kilobytes.isdigit() else None
+
+
+def peak_memory() -> dict[str, float]:
+    """Return the most memory used so far, GB: this process, its children, the graphics card."""
+    peaks: dict[str, float] = {}
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1e9 if sys.platform == "darwin" else 1e6
+        for name, who in (("rss", resource.RUSAGE_SELF), ("child_rss", resource.RUSAGE_CHILDREN)):
+            peaks[f"{name}_gb"] = round(resource.getrusage(who).ru_maxrss / unit, 3)
+    if torch.cuda.is_available():
+        peaks["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    return peaks

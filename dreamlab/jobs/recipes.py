@@ -1,0 +1,201 @@
+"""Recipes resolved: from a name, a quality and overrides to the settings of a run.
+
+Layers, later ones over earlier ones:
+
+    defaults of the dataclasses <- recipe file <- preset of the prior <- preset of the quality
+        <- overrides (key=value)
+
+The result has every default spelled out; it is written to the run folder as config.yaml, and
+`load_run_config` of that file gives the same settings again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dreamlab import __version__
+from dreamlab.core.config import Plain, build, dump_yaml, load_yaml, merge, parse_dotlist, to_plain
+from dreamlab.core.errors import InputError, nearest
+from dreamlab.export.pipeline import ExportConfig
+from dreamlab.jobs.recipe_files import (
+    DEFAULT_RECIPE,
+    QUALITIES,
+    Quality,
+    read_recipe,
+)
+from dreamlab.jobs.recipe_files import list_recipes as list_recipes
+from dreamlab.priors.load import PriorConfig, resolve_model
+from dreamlab.systems.settings import StageConfig
+
+MAX_PROMPT = 1000
+"""Characters; the text encoders read less than half of that."""
+EMBEDDED = "toybox"
+"""Name of the model that comes with dreamlab."""
+SAMPLE_PROMPT = "a red mushroom"
+HEADER = "# Every setting of this run. To repeat it: dreamlab generate --config <this file>\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """All settings of a run."""
+
+    prompt: str
+    """What to make."""
+    stages: dict[str, StageConfig]
+    """Stages by name, in the order in which they run."""
+    negative_prompt: str = ""
+    """What it should not be."""
+    seed: int = 0
+    """Every random number of the run follows from it."""
+    recipe: str = DEFAULT_RECIPE
+    """The recipe that the settings come from."""
+    quality: Quality = "standard"
+    """The quality preset that was applied."""
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    """The diffusion model."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """What is written in the end."""
+    version: str = __version__
+    """The dreamlab that resolved these settings."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("the prompt is empty; say what to make")
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if len(text) > MAX_PROMPT:
+                raise ValueError(
+                    f"the {name} has {len(text)} characters, at most {MAX_PROMPT} are allowed"
+                )
+            if "${" in text or not text.isprintable():
+                raise ValueError(f"the {name} must be one line of plain text without '${{'")
+        if not self.stages:
+            raise ValueError("there must be at least one stage")
+
+    def resolved(self) -> "RunConfig":
+        """Spell out the defaults of all components.
+
+        Raises:
+            InputError: a component or one of its settings is unknown or wrong.
+        """
+        stages = {name: stage.resolved(f"stages.{name}") for name, stage in self.stages.items()}
+        return replace(self, stages=stages)
+
+    def to_yaml(self) -> str:
+        """Write all settings, as config.yaml of a run folder holds them."""
+        return HEADER + dump_yaml(to_plain(self))
+
+
+def load_recipe(
+    name: str = DEFAULT_RECIPE,
+    quality: str = "standard",
+    overrides: Sequence[str] = (),
+    *,
+    prompt: str,
+    negative_prompt: str = "",
+    seed: int = 0,
+) -> RunConfig:
+    """Resolve a recipe for a prompt.
+
+    Args:
+        name: a recipe of `list_recipes()`, or the path of a .yaml file.
+        quality: draft, standard or high.
+        overrides: `key=value` with dotted keys, such as `stages.nerf.steps=300`.
+        prompt: what to make.
+        negative_prompt: what it should not be.
+        seed: of every random number.
+
+    Raises:
+        InputError: unknown recipe, quality, key, model or component, or a value that is refused.
+    """
+    recipe = read_recipe(name)
+    if quality not in QUALITIES:
+        raise InputError(f"unknown quality {quality!r}.", nearest(quality, QUALITIES))
+    chosen = parse_dotlist(overrides)
+    for key, option in (("recipe", "--recipe"), ("quality", "--quality"), ("version", None)):
+        if key in chosen:
+            fix = f"use the option {option}." if option else "leave it out."
+            raise InputError(f"{key!r} cannot be set by an override.", fix)
+    of_quality = recipe.quality.get(quality, {})
+    for layer in (of_quality, chosen):
+        _check_stage_names(layer, recipe.stages)
+    model = _model_of(merge(recipe.settings, of_quality, chosen))
+    settings = merge(recipe.settings, resolve_model(model).preset, of_quality, chosen)
+    given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
+    content = given | {"recipe": name, "quality": quality} | settings
+    return build(RunConfig, content).resolved()
+
+
+def _check_stage_names(layer: Mapping[str, Any], stages: Mapping[str, Any]) -> None:
+    """Refuse a stage that the recipe does not have, which would otherwise count as a new one."""
+    named = layer.get("stages", {})
+    for name in named if isinstance(named, dict) else ():
+        if name not in stages:
+            raise InputError(f"unknown key 'stages.{name}'.", nearest(name, stages))
+
+
+def _model_of(settings: Plain) -> str:
+    prior = settings["prior"]
+    model = prior.get("model", PriorConfig().model) if isinstance(prior, dict) else prior
+    if not isinstance(model, str):
+        raise InputError(f"prior.model must be text, got {model!r}.", "change prior.model.")
+    return model
+
+
+def load_run_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+    seed: int | None = None,
+) -> RunConfig:
+    """Read the config.yaml of a run folder; what is given replaces what it says.
+
+    Raises:
+        InputError: the file is missing, damaged, or has settings that this version does not know.
+    """
+    content = load_yaml(path)
+    written_by = content.get("version")
+    given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = merge(content, parse_dotlist(overrides)) | changes
+    try:
+        config = build(RunConfig, settings | {"version": __version__}).resolved()
+        resolve_model(config.prior.model)
+    except InputError as error:
+        if written_by in (None, __version__):
+            raise InputError(f"{path}: {error.message}", error.fix) from None
+        raise InputError(
+            f"{path} was written by dreamlab {written_by}, this is {__version__}: {error.message}",
+            f"install dreamlab {written_by}, or correct the file: {error.fix}",
+        ) from None
+    return config
+
+
+def check_recipe(name: str) -> None:
+    """Build a recipe for every quality.
+
+    Raises:
+        InputError: something in it is wrong.
+    """
+    for quality in QUALITIES:
+        try:
+            load_recipe(name, quality, prompt=SAMPLE_PROMPT)
+        except InputError as error:
+            raise InputError(
+                f"recipe {name!r}, quality {quality!r}: {error.message}", error.fix
+            ) from None
+
+
+def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
+    """Map the words of the prompts that the embedded prior does not know to the nearest ones.
+
+    Other models know the whole language; for them the result is empty.
+    """
+    if config.prior.model != EMBEDDED:
+        return {}
+    from dreamlab.priors.toybox.captions import unknown_words
+
+    return unknown_words(config.prompt) | unknown_words(config.negative_prompt)

@@ -1,0 +1,1 @@
+"""Differentiable primitives, each with a plain-torch reference and a portable Warp kernel."""

@@ -1,0 +1,109 @@
+"""Which implementation an operation runs on, and why.
+
+Every operation has a plain-torch *reference* (what is right, any dtype, any device) and a *warp*
+kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann* when that is
+installed; it is never chosen unless asked for.
+"""
+
+import functools
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dreamlab.core.errors import InputError, MissingError
+
+Backend = Literal["auto", "reference", "warp", "tinycudann"]
+
+OFFERED: dict[str, tuple[str, ...]] = {
+    "hash_encode": ("reference", "warp", "tinycudann"),
+    "march": ("reference", "warp"),
+    "composite": ("reference", "warp"),
+}
+"""Operation -> what implements it."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The implementation that an operation will use."""
+
+    name: str
+    """`reference`, `warp` or `tinycudann`."""
+    reason: str
+    """Why, in words for a person."""
+
+
+def obstacle(backend: str, device: torch.device) -> str | None:
+    """Return why `backend` cannot run on `device`, or None if it can."""
+    if backend == "warp":
+        return _warp_obstacle(device.type)
+    if backend == "tinycudann":
+        if device.type != "cuda":
+            return "tinycudann runs on CUDA only"
+        if importlib.util.find_spec("tinycudann") is None:
+            return "the package tinycudann is not installed"
+    return None
+
+
+@functools.cache
+def _warp_obstacle(device_type: str) -> str | None:
+    if device_type not in ("cpu", "cuda"):
+        return f"Warp has no kernels for {device_type!r} devices"
+    if importlib.util.find_spec("warp") is None:
+        return "the package warp-lang is not installed"
+    from dreamlab.ops import warp_setup
+
+    if device_type == "cuda" and not warp_setup.has_cuda():
+        return "Warp found no usable CUDA driver (it needs R580 or newer and a Turing GPU or newer)"
+    return None
+
+
+def choose(op: str, backend: Backend, device: torch.device | str) -> Choice:
+    """Decide which implementation `op` runs on.
+
+    `auto` takes the Warp kernel where Warp works and otherwise the reference; that one fallback is
+    logged once.
+
+    Raises:
+        InputError: `op` has no such backend.
+        MissingError: the backend that was asked for cannot run here.
+    """
+    device = torch.device(device)
+    if backend != "auto":
+        if backend not in OFFERED[op]:
+            raise InputError(
+                f"{op} has no backend {backend!r}; it has {', '.join(OFFERED[op])}.",
+                "Use backend 'auto' or one of those.",
+            )
+        problem = obstacle(backend, device)
+        if problem is not None:
+            raise MissingError(
+                f"{op} cannot run on backend {backend!r} on {device}: {problem}.",
+                "Use backend 'auto', or install what is missing (see `dreamlab doctor`).",
+            )
+        return Choice(backend, "asked for")
+    problem = obstacle("warp", device)
+    if problem is None:
+        return Choice("warp", f"Warp works on {device.type}")
+    _log_fallback(op, problem)
+    return Choice("reference", problem)
+
+
+@functools.cache
+def _log_fallback(op: str, problem: str) -> None:
+    logger.warning("%s uses the slow plain-torch implementation: %s", op, problem)
+
+
+def resolve(op: str, backend: Backend, device: torch.device | str) -> str:
+    """Return the name of the implementation that `choose` decides on."""
+    return choose(op, backend, device).name
+
+
+def explain(device: torch.device | str) -> dict[str, str]:
+    """Say for every operation which implementation `auto` takes on `device`, and why."""
+    choices = {op: choose(op, "auto", device) for op in OFFERED}
+    return {op: f"{choice.name}: {choice.reason}" for op, choice in choices.items()}

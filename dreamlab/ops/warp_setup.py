@@ -1,0 +1,158 @@
+"""Warp, started quietly, and one way to launch its kernels on any device.
+
+Warp compiles one Python source for the CPU (bundled LLVM) and for CUDA (bundled NVRTC), so no
+compiler is needed. Two facts about its CPU side shape this module:
+
+- a launch runs on one thread but releases the interpreter lock, so a launch is cut into ranges
+  that run on a thread pool;
+- `wp.atomic_add` is a plain addition there, so ranges that run at the same time must write to
+  different places. Each kernel says along which axis that holds and is split along that axis.
+
+Convention: the first parameter of every kernel is `start`, the first item (point, ray, level) of the
+range that its launch owns.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Send what native code writes to file descriptor 2 to nowhere."""
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _start_warp() -> None:
+    """Initialise Warp without its banner and without its notice that there is no CUDA driver."""
+    wp.config.log_level = wp.LOG_ERROR
+    with _stderr_closed():
+        wp.init()
+
+
+_start_warp()
+
+
+
+def has_cuda() -> bool:
+    """Return whether Warp can run kernels on an NVIDIA GPU here."""
+    return bool(wp.is_cuda_available())
+
+
+def warp_summary() -> str:
+    """Say in one line which Warp runs here, on what, and where it keeps compiled kernels."""
+    devices = "CPU and CUDA" if has_cuda() else "CPU"
+    return f"Warp {wp.__version__} on {devices}, kernels cached in {wp.config.kernel_cache_dir}"
+
+
+_load_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+
+
+def _forget_pool() -> None:
+    """Drop the pool in a forked child: its threads exist in the parent only."""
+    global _pool, _pool_size  # noqa: PLW0603 - one pool a process
+    _pool, _pool_size = None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _thread_pool(size: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size  # noqa: PLW0603 - one pool a process
+    if _pool is None or _pool_size < size:
+        _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="dreamlab-ops"), size
+    return _pool
+
+
+def split_ranges(count: int, num_ranges: int, grain: int) -> list[tuple[int, int]]:
+    """Cut [0, count) into at most `num_ranges` ranges (start, length) of at least `grain` items."""
+    num_ranges = max(1, min(num_ranges, count // max(grain, 1)))
+    edges = [count * i // num_ranges for i in range(num_ranges + 1)]
+    return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def _argument(value: Any, annotation: Any) -> Any:
+    """Turn a tensor into the array type that the kernel declares; pass numbers through.
+
+    A one-dimensional array of vectors takes any tensor whose numbers are those vectors in a row.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if annotation.ndim == 1:
+        value = value.view(-1, *getattr(annotation.dtype, "_shape_", ()))
+    return wp.from_torch(value.detach(), dtype=annotation.dtype, return_ctype=True)
+
+
+def _ensure_loaded(kernel: wp.Kernel, device: torch.device) -> None:
+    """Compile and load the kernel's module before several threads may ask for it at once."""
+    with _load_lock:
+        block_dim = 1 if device.type == "cpu" else None
+        kernel.module.load(wp.get_device(str(device)), block_dim=block_dim)
+
+
+def launch_split(
+    kernel: wp.Kernel,
+    count: int,
+    inputs: Sequence[Any],
+    device: torch.device | str,
+    *,
+    tasks: Callable[[int], int] | None = None,
+    ranges_per_thread: int = 4,
+    grain: int = 256,
+) -> None:
+    """Run `kernel` over items [0, count), split over threads on a CPU, in one launch on CUDA.
+
+    Args:
+        kernel: its first parameter is `start` and its item is `start + wp.tid()`; with `tasks` its
+            first two parameters are `start` and `length`, the range that the launch owns.
+        count: number of items; nothing is launched for 0.
+        inputs: the other arguments; contiguous tensors become the arrays the kernel declares.
+        device: where the tensors are. On CUDA the launch joins torch's current stream.
+        tasks: number of Warp threads for a range of that length, for kernels that cut up the work
+            of a range themselves.
+        ranges_per_thread: more ranges even out unequal work; one keeps caches warm.
+        grain: least number of items worth a range of its own.
+    """
+    if count == 0:
+        return
+    device = torch.device(device)
+    _ensure_loaded(kernel, device)
+    options: dict[str, Any] = {"device": str(device)}
+    if device.type == "cuda":
+        options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
+    declared = [argument.type for argument in kernel.adj.args[1 if tasks is None else 2 :]]
+    arguments = [_argument(value, kind) for value, kind in zip(inputs, declared, strict=True)]
+
+    def run(start: int, length: int) -> None:
+        if tasks is None:
+            wp.launch(kernel, length, [start, *arguments], **options)
+        else:
+            wp.launch(kernel, tasks(length), [start, length, *arguments], **options)
+
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    ranges = split_ranges(count, threads * ranges_per_thread if threads > 1 else 1, grain)
+    if len(ranges) == 1:
+        run(0, count)
+        return
+    pool = _thread_pool(threads)
+    futures = [pool.submit(run, *part) for part in ranges]
+    for future in futures:
+        future.result()

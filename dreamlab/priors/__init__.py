@@ -1,0 +1,1 @@
+"""Diffusion models behind one interface; the only layer that imports diffusers."""

@@ -1,0 +1,127 @@
+"""Finding a model folder: in the package, on this disk, in the hub's cache, or on the hub.
+
+A source is `package:<path inside dreamlab>`, a folder, or a hub id `owner/name`. All sources are
+looked for on this machine first, in their order; the network is asked only when none is complete.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamlab.core.errors import MissingError
+from dreamlab.core.locations import PACKAGE
+from dreamlab.priors.folder import HALF, missing_parts
+
+PACKAGED = "package:"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(source: str) -> bool:
+    """Say whether `source` has the form owner/name."""
+    return HUB_ID.fullmatch(source) is not None
+
+
+def is_offline() -> bool:
+    """Say whether the hub must not be asked (`HF_HUB_OFFLINE=1`)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def find_local(source: str) -> Path | None:
+    """Return the complete model folder that `source` names on this machine, or None."""
+    folder = _local_folder(source)
+    return folder if folder is not None and not missing_parts(folder) else None
+
+
+def _local_folder(source: str) -> Path | None:
+    if source.startswith(PACKAGED):
+        return PACKAGE / source.removeprefix(PACKAGED)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if is_hub_id(source):
+        from huggingface_hub import try_to_load_from_cache
+
+        index = try_to_load_from_cache(source, "model_index.json")
+        return Path(index).parent if isinstance(index, str) else None
+    return None
+
+
+def locate(name: str, sources: Sequence[str], *, prefer_half: bool = False) -> Path:
+    """Return the folder of the first source that can be had, downloading it if necessary.
+
+    Args:
+        name: how the user called the model, for messages.
+        sources: in order of preference.
+        prefer_half: download half-precision weights where the repository has them.
+
+    Raises:
+        MissingError: no source could be had; says what was tried, why each failed, and the fix.
+    """
+    for source in sources:
+        if (folder := find_local(source)) is not None:
+            return folder
+    problems: list[str] = []
+    for source in sources:
+        if not is_hub_id(source) or _local_folder(source) == Path(source).expanduser().resolve():
+            folder = _local_folder(source)
+            lacking = missing_parts(folder) if folder else ["everything"]
+            problems.append(f"{folder or source} lacks {', '.join(lacking)}")
+        elif is_offline():
+            problems.append(f"{source} is not in the hub's cache, and HF_HUB_OFFLINE is set")
+        else:
+            try:
+                return _download(source, prefer_half)
+            except Exception as error:  # the hub client raises kinds of five libraries
+                problems.append(f"{source}: {explain(error)}")
+    raise MissingError(
+        f"the model {name!r} cannot be had: " + "; ".join(problems) + ".", _advice(sources)
+    )
+
+
+def _download(source: str, prefer_half: bool) -> Path:
+    from diffusers import DiffusionPipeline
+
+    skipped = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+    try:
+        variant = HALF if prefer_half else None
+        folder = DiffusionPipeline.download(
+            source, variant=variant, use_safetensors=True, **skipped
+        )
+    except ValueError:
+        if not prefer_half:
+            raise
+        folder = DiffusionPipeline.download(source, use_safetensors=True, **skipped)
+    lacking = missing_parts(Path(folder))
+    if lacking:
+        raise MissingError(f"lacks {', '.join(lacking)}", "choose another model.")
+    return Path(folder)
+
+
+def explain(error: Exception) -> str:
+    """Say in a few words why a download failed."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return "its owner asks you to accept a licence first (then log in with `hf auth login`)"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "there is no such repository on the hub (removed, private or misspelt)"
+    if isinstance(error, MissingError):
+        return error.message
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if kinds & {"ConnectError", "ConnectionError", "ConnectTimeout", "ProxyError", "ReadTimeout"}:
+        return "the hub cannot be reached (no network?)"
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _advice(sources: Sequence[str]) -> str:
+    if all(source.startswith(PACKAGED) for source in sources):
+        return "reinstall dreamlab: this installation lacks the embedded prior's weights."
+    return (
+        "connect to the network once (HF_HUB_OFFLINE unset), or give the path of a folder in "
+        "Stable Diffusion's layout as prior.model, or use prior.model=toybox, which needs nothing."
+    )

@@ -1,0 +1,1 @@
+"""The embedded prior: a small world of toys, and the diffusion model trained on it."""

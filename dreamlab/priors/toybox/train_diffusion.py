@@ -1,0 +1,218 @@
+"""Training of the text encoder and the U-Net, jointly, on cached latents.
+
+For latents z with caption y, noise eps and a timestep t:
+
+    z_t = alpha z + sigma eps,   v = alpha eps - sigma z,
+    L = mean_batch w(t) mean |v_theta(z_t, t, y) - v|^2,   w = min(snr, gamma) / (snr + 1),
+
+with snr = alpha^2 / sigma^2: the min-SNR weighting of Hang et al. 2023 (equation 8) for velocities.
+A tenth of the captions is replaced by the empty one. The weights that are exported are the
+exponential moving average
+
+    ema <- d ema + (1 - d) theta,   d = min(decay, (1 + step) / (10 + step)).
+
+The learning rate is constant after a warm-up and falls linearly to zero over the last part of the
+planned steps (`cooldown`), so a finished training continues when more steps are asked for.
+Everything random is a function of (seed, step): a resumed training is the uninterrupted one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dreamlab.core.seeds import generator
+from dreamlab.priors.toybox.dataset import VARIANTS, ShardPool
+from dreamlab.priors.toybox.model import velocity
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionConfig:
+    """How the text encoder and the U-Net are trained."""
+
+    steps: int = 5000
+    """Planned optimisation steps; raise it to continue a finished training."""
+    batch: int = 32
+    """Images per step."""
+    learning_rate: float = 8e-4
+    """Learning rate after the warm-up."""
+    warm_up: int = 200
+    """Steps of linear warm-up."""
+    cooldown: float = 0.2
+    """Last fraction of the steps, in which the learning rate falls to zero."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    ema: float = 0.999
+    """Decay of the exponential moving average."""
+    gamma: float = 5.0
+    """Cap of the min-SNR weighting."""
+    empty_share: float = 0.1
+    """Share of captions replaced by the empty one."""
+    first_shards: int = 8
+    """Shards of images that are made before the first step."""
+    last_shards: int = 400
+    """Shards after which no more are made."""
+    reuse: float = 2.0
+    """How often an image is used on average while the pool of images grows."""
+
+
+def learning_rate(config: DiffusionConfig, step: int) -> float:
+    """Return the learning rate of a step: warm-up, constant, linear cooldown."""
+    rate = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
+    begin = config.steps * (1 - config.cooldown)
+    if step >= begin:
+        rate *= max(0.0, (config.steps - step) / (config.steps - begin))
+    return config.learning_rate * rate
+
+
+def min_snr_weight(
+    alpha_bar: Float[Tensor, " batch"], gamma: float
+) -> Float[Tensor, " batch"]:
+    """Return min(snr, gamma) / (snr + 1), which is min(alpha_bar, gamma (1 - alpha_bar))."""
+    return torch.minimum(alpha_bar, gamma * (1 - alpha_bar))
+
+
+def draw_timesteps(
+    batch: int, count: int, random: torch.Generator
+) -> Int[Tensor, " batch"]:
+    """Draw one timestep from each of `batch` equal parts of [0, count), in random order.
+
+    Each is uniform on its own; stratifying only makes the loss less noisy.
+    """
+    places = (torch.arange(batch) + torch.rand(batch, generator=random)) / batch
+    order = torch.randperm(batch, generator=random)
+    return (places * count).long().clamp(max=count - 1)[order]
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, module: nn.Module, *, decay: float, step: int) -> None:
+    """Move `average` towards `module` by the formula of the module docstring."""
+    rate = min(decay, (1 + step) / (10 + step))
+    own, new = list(average.parameters()), list(module.parameters())
+    torch._foreach_lerp_(own, new, 1 - rate)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on."""
+
+    latents: Float[Tensor, "batch c h w"]
+    tokens: Int[Tensor, "batch tokens"]
+    timesteps: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch c h w"]
+
+
+def draw_batch(
+    pool: ShardPool, size: int, empty: Int[Tensor, "1 tokens"], *, seed: int, step: int,
+    config: DiffusionConfig, timesteps: int,
+) -> Batch:  # fmt: skip
+    """Draw a batch among the first `size` images of the pool, a pure function of seed and step."""
+    random = generator(seed, "diffusion", step)
+    places = torch.randint(size, (config.batch,), generator=random)
+    variants = torch.randint(VARIANTS, (config.batch,), generator=random)
+    latents, tokens = pool.draw(places, variants)
+    is_empty = torch.rand(config.batch, generator=random) < config.empty_share
+    return Batch(
+        latents,
+        torch.where(is_empty[:, None], empty, tokens),
+        draw_timesteps(config.batch, timesteps, random),
+        torch.randn(latents.shape, generator=random),
+    )
+
+
+def diffusion_loss(
+    unet: nn.Module,
+    text_encoder: nn.Module,
+    batch: Batch,
+    alpha_bars: Float[Tensor, " timesteps"],
+    gamma: float,
+) -> Float[Tensor, ""]:
+    """Return the weighted loss of the module docstring."""
+    alpha_bar = alpha_bars[batch.timesteps]
+    noisy, target = velocity(batch.latents, batch.noise, alpha_bar)
+    embedded = text_encoder(batch.tokens).last_hidden_state
+    predicted = unet(noisy, batch.timesteps, embedded).sample
+    error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+    return (min_snr_weight(alpha_bar, gamma) * error).mean()
+
+
+class DiffusionTrainer:
+    """The networks, their moving averages and the optimiser.
+
+    Args:
+        modules: `unet` and `text_encoder`, trained in place.
+        averages: copies of both.
+        alpha_bars: of the scheduler.
+        empty: token ids of the empty caption.
+        config: how to train.
+        seed: of everything random.
+        device: where to train; CUDA uses bfloat16 autocast.
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        averages: dict[str, nn.Module],
+        alpha_bars: Float[Tensor, " timesteps"],
+        empty: Int[Tensor, "1 tokens"],
+        config: DiffusionConfig,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.modules = {name: module.to(device).train() for name, module in modules.items()}
+        self.averages = {
+            name: module.to(device).eval().requires_grad_(False)
+            for name, module in averages.items()
+        }
+        self.alpha_bars, self.empty = alpha_bars.to(device), empty
+        self.config, self.seed, self.device = config, seed, device
+        parameters = [p for name in sorted(modules) for p in modules[name].parameters()]
+        self.parameters = parameters
+        self.optimizer = torch.optim.AdamW(
+            parameters,
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    @property
+    def checkpointed(self) -> dict[str, nn.Module]:
+        """All modules of a checkpoint by name."""
+        return self.modules | {f"ema_{name}": module for name, module in self.averages.items()}
+
+    def step(self, pool: ShardPool, size: int, step: int) -> dict[str, float]:
+        """Train one step on the first `size` images of the pool."""
+        config = self.config
+        batch = draw_batch(
+            pool, size, self.empty, seed=self.seed, step=step, config=config,
+            timesteps=len(self.alpha_bars),
+        )  # fmt: skip
+        moved = Batch(
+            *(t.to(self.device) for t in (batch.latents, batch.tokens, batch.timesteps, batch.noise))
+        )
+        rate = learning_rate(config, step)
+        self.optimizer.param_groups[0]["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = diffusion_loss(
+                self.modules["unet"], self.modules["text_encoder"], moved, self.alpha_bars,
+                config.gamma,
+            )  # fmt: skip
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        for name, module in self.modules.items():
+            update_ema(self.averages[name], module, decay=config.ema, step=step)
+        return {"loss": loss.item(), "gradient": float(norm), "rate": rate}
+
+
+def copy_module(build: Callable[[], nn.Module], module: Any) -> nn.Module:
+    """Return a copy of a module, made by building it again."""
+    copy = build()
+    copy.load_state_dict(module.state_dict())
+    return copy

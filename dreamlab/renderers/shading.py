@@ -1,0 +1,133 @@
+"""Light on the object, so that the prior sees its shape and not only its paint.
+
+    shaded = base * (a + (1 - a) * max(0, n . l))
+
+in sRGB numbers, where base is the albedo ("lambertian") or white ("textureless"); "albedo" shows
+the albedo unlit. One mode is drawn for a whole batch.
+
+Glossary: `n` unit normal, `l` unit vector to a distant light, both in world space; `a` ambient
+share in [0, 1].
+Source: DreamFusion (Poole et al. 2022), section 3.1 and appendix A.2; Magic3D (Lin et al. 2023).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dreamlab.core.cameras import Cameras
+
+ShadingMode = Literal["albedo", "lambertian", "textureless"]
+
+
+@dataclass(frozen=True)
+class Shading:
+    """How a batch is lit."""
+
+    mode: ShadingMode
+    light_direction: Float[Tensor, "batch 3"]
+    """Unit vectors to the light, world space."""
+    ambient: Float[Tensor, " batch"]
+    """Share of light that does not depend on the normal."""
+
+    @property
+    def needs_normals(self) -> bool:
+        return self.mode != "albedo"
+
+    def of(self, index: Int[Tensor, " items"]) -> "Shading":
+        """Return the shading of each item, given the view that it belongs to."""
+        return Shading(self.mode, self.light_direction[index], self.ambient[index])
+
+
+@dataclass(frozen=True, slots=True)
+class ShadingConfig:
+    """When and how training views are lit."""
+
+    ambient_until: float = 1.0
+    """Fraction of the stage up to which views show the albedo only; 1 never lights them."""
+    albedo: float = 0.25
+    """Probability of the unlit albedo after that."""
+    lambertian: float = 0.375
+    """Probability of the lit albedo."""
+    textureless: float = 0.375
+    """Probability of lit white."""
+    ambient: tuple[float, float] = (0.1, 0.1)
+    """Range of the ambient share, uniform per view; (0, 1) is Magic3D's soft shading."""
+    light_spread: float = 0.5
+    """Standard deviation of the light around the camera, in units of its distance."""
+
+    def __post_init__(self) -> None:
+        chances = (self.albedo, self.lambertian, self.textureless)
+        if min(chances) < 0 or sum(chances) <= 0:
+            raise ValueError(
+                f"albedo, lambertian and textureless must be >= 0 and not all 0, got {chances}"
+            )
+        if not 0 <= self.ambient[0] <= self.ambient[1] <= 1:
+            raise ValueError(f"ambient must be a pair low <= high in [0, 1], got {self.ambient}")
+        if not 0 <= self.ambient_until <= 1:
+            raise ValueError(f"ambient_until must be in [0, 1], got {self.ambient_until}")
+        if self.light_spread < 0:
+            raise ValueError(f"light_spread must be >= 0, got {self.light_spread}")
+
+
+def unlit(cameras: Cameras) -> Shading:
+    """Return the shading that shows the albedo, for previews and evaluation."""
+    return Shading("albedo", _to_camera(cameras), torch.ones_like(cameras.distance))
+
+
+def headlight(cameras: Cameras, mode: ShadingMode, ambient: float) -> Shading:
+    """Return a light at each camera, for previews of the shape."""
+    return Shading(mode, _to_camera(cameras), torch.full_like(cameras.distance, ambient))
+
+
+def sample_shading(
+    config: ShadingConfig, progress: float, cameras: Cameras, generator: torch.Generator
+) -> Shading:
+    """Draw the mode of a batch, and a light near the camera for each of its views.
+
+    Args:
+        progress: fraction of the stage that is done, in [0, 1].
+        generator: CPU generator; it is advanced by the same amount in every mode.
+    """
+    num_views, device = len(cameras), cameras.distance.device
+    u = float(torch.rand((), generator=generator))
+    scatter = torch.randn(num_views, 3, generator=generator).to(device)
+    low, high = config.ambient
+    ambient = low + (high - low) * torch.rand(num_views, generator=generator).to(device)
+    light = _to_camera(cameras) + config.light_spread * scatter
+    light = torch.nn.functional.normalize(light, dim=-1)
+    lit = config.ambient_until < 1 and progress >= config.ambient_until
+    return Shading(_mode(config, u) if lit else "albedo", light, ambient)
+
+
+def shade(
+    albedo: Float[Tensor, "batch *pixels 3"],
+    normal: Float[Tensor, "batch *pixels 3"],
+    shading: Shading,
+) -> Float[Tensor, "batch *pixels 3"]:
+    """Light `albedo`, sRGB in [0, 1]; a zero normal receives ambient light only.
+
+    Gradients: to the albedo and to the normal (none where it faces away from the light).
+    """
+    if shading.mode == "albedo":
+        return albedo
+    per_view = (len(albedo), *[1] * (albedo.ndim - 2))
+    light = shading.light_direction.reshape(*per_view, 3)
+    ambient = shading.ambient.reshape(*per_view, 1)
+    diffuse = (normal * light).sum(-1, keepdim=True).clamp(min=0)
+    base = albedo if shading.mode == "lambertian" else torch.ones_like(albedo)
+    return base * (ambient + (1 - ambient) * diffuse)
+
+
+def _mode(config: ShadingConfig, u: float) -> ShadingMode:
+    """Choose a mode by its probability from `u`, uniform in [0, 1)."""
+    u *= config.albedo + config.lambertian + config.textureless
+    if u < config.albedo:
+        return "albedo"
+    return "lambertian" if u < config.albedo + config.lambertian else "textureless"
+
+
+def _to_camera(cameras: Cameras) -> Tensor:
+    return torch.nn.functional.normalize(cameras.position, dim=-1)

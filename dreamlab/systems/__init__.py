@@ -1,0 +1,1 @@
+"""Stages that wire representation, renderer, guidance and losses into one training step."""

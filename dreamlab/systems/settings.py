@@ -1,0 +1,120 @@
+"""Settings of a stage: what a recipe says under `stages.<name>`."""
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+from dreamlab.core.cameras import CameraRanges
+from dreamlab.core.schedules import Scalar
+from dreamlab.guidance.prompts import PromptConfig
+from dreamlab.renderers.shading import ShadingConfig
+from dreamlab.systems import components
+
+DEFAULT_RATES: dict[str, Scalar] = {"table": 1e-2, "mlp": 3e-3, "background": 1e-3}
+"""Learning rates of the parameter groups that the components of this package have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A size of the training renders, and until when it is used."""
+
+    until: float
+    """Fraction of the stage at which the next milestone takes over; 1 for the last one."""
+    size: int
+    """Height and width of the renders, pixels."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.until <= 1:
+            raise ValueError(f"until must be in (0, 1], got {self.until}")
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """How the parameters are moved."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """Rule; adamw decays the weights apart from the gradient."""
+    lr: dict[str, Scalar] = field(default_factory=dict)
+    """Learning rate of each parameter group; groups left out keep their defaults."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of the two moment averages."""
+    eps: float = 1e-15
+    """Added to the root of the second moment; small, since gradients of a hash table are."""
+    weight_decay: float = 0.0
+    """Strength of the pull of all parameters to zero."""
+    max_gradient_norm: float | None = None
+    """Longer gradients (norm over all parameters) are scaled down to it; none: never."""
+
+    def __post_init__(self) -> None:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
+        if self.eps <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"eps must be > 0 and weight_decay >= 0, got {self.eps} and {self.weight_decay}"
+            )
+        if self.max_gradient_norm is not None and self.max_gradient_norm <= 0:
+            raise ValueError(f"max_gradient_norm must be > 0, got {self.max_gradient_norm}")
+        object.__setattr__(self, "lr", DEFAULT_RATES | self.lr)
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """One stage of a recipe: what is optimised, seen how, under which guidance, for how long."""
+
+    steps: int
+    """Number of optimiser steps."""
+    guidance: dict[str, Any]
+    """Guidance: its file's `name` and its settings."""
+    representation: dict[str, Any] = field(default_factory=lambda: {"name": "hashgrid"})
+    """Representation: its file's `name` and its settings."""
+    renderer: dict[str, Any] = field(default_factory=lambda: {"name": "volume"})
+    """Renderer: its file's `name` and its settings."""
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    """How prompts depend on the view."""
+    cameras: CameraRanges = field(default_factory=CameraRanges)
+    """Where training views are taken from."""
+    shading: ShadingConfig = field(default_factory=ShadingConfig)
+    """How training views are lit."""
+    views: int = 2
+    """Number of views rendered in each step."""
+    milestones: tuple[Milestone, ...] = (Milestone(until=1.0, size=64),)
+    """Sizes of the renders over the stage, in order."""
+    losses: dict[str, Scalar] = field(default_factory=dict)
+    """Weight of each regulariser by name; those left out are not used."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser and learning rates."""
+    start_from: Literal["previous"] | None = None
+    """`previous` goes on with the representation of the stage before; none starts afresh."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.views < 1:
+            raise ValueError(
+                f"steps and views must be at least 1, got {self.steps} and {self.views}"
+            )
+        ends = [milestone.until for milestone in self.milestones]
+        if not ends or ends[-1] != 1 or not all(a < b for a, b in pairwise(ends)):
+            raise ValueError(f"milestones must have rising `until` that end at 1, got {ends}")
+
+    def size_at(self, progress: float) -> int:
+        """Return the size of the training renders at `progress` in [0, 1], pixels."""
+        fitting = (milestone for milestone in self.milestones if progress < milestone.until)
+        return next(fitting, self.milestones[-1]).size
+
+    def resolved(self, where: str = "") -> "StageConfig":
+        """Spell out all defaults of the components.
+
+        Raises:
+            InputError: a component or one of its settings is unknown or wrong; `where` is the
+                dotted path of this stage, for the message.
+        """
+        prefix = f"{where}." if where else ""
+        return replace(
+            self,
+            representation=components.find(
+                "representations", self.representation, f"{prefix}representation"
+            ).plain,
+            renderer=components.find("renderers", self.renderer, f"{prefix}renderer").plain,
+            guidance=components.find("guidance", self.guidance, f"{prefix}guidance").plain,
+        )

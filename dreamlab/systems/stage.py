@@ -1,0 +1,275 @@
+"""A stage: representation, renderer, guidance and losses wired into one training step.
+
+    cameras -> renderer(representation) -> Render -> guidance + regularisers -> loss -> backward
+
+Progress is step / steps, in [0, 1). Every random number of a step comes from a generator that is a
+function of (seed, stage, step, purpose) alone, so a resumed run repeats an uninterrupted one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dreamlab.core import seeds
+from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
+from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Representation
+from dreamlab.core.render import Render
+from dreamlab.guidance.base import Guidance
+from dreamlab.renderers.shading import Shading, sample_shading, unlit
+from dreamlab.systems import components
+from dreamlab.systems.components import Component
+from dreamlab.systems.losses import Losses
+from dreamlab.systems.settings import StageConfig
+
+PREVIEW_ELEVATION = 15.0
+"""Degrees above the horizon, as far as the training views go that high."""
+
+
+class Renderer(Protocol):
+    """What a stage asks of a renderer; concrete classes are `nn.Module`s, one file each."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the renderer's own trainable parameters by group name."""
+        ...
+
+    def update(self, step: int, progress: float, generator: torch.Generator) -> None:
+        """Refresh what accelerates rendering, if that is due at `step`."""
+        ...
+
+    def __call__(
+        self,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        *,
+        shading: Shading,
+        training: bool,
+        generator: torch.Generator | None = None,
+        background: Tensor | None = None,
+        normals: bool = False,
+        depth_variance: bool = False,
+    ) -> Render:
+        """Render all views."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step found out; its gradients are in the parameters."""
+
+    loss: float
+    """Guidance and weighted regularisers together; may be infinite or NaN."""
+    metrics: dict[str, float]
+    """`guidance`, the guidance's own metrics, unweighted regularisers, mean `opacity`, `size`."""
+
+
+class Stage:
+    """The parts of a stage, and the step that they take together."""
+
+    def __init__(
+        self,
+        name: str,
+        config: StageConfig,
+        guidance: Guidance | None,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Build representation and renderer; their initial values follow from `seed` and `name`.
+
+        Without guidance the stage can be rendered but takes no steps.
+
+        Raises:
+            InputError: a component, one of its settings or a loss is unknown or wrong.
+        """
+        self.name, self.config, self.guidance = name, config, guidance
+        self.seed, self.device = seed, device
+        self._parts = _find_parts(name, config)
+        initial = seeds.generator(seed, name, "initial values")
+        field: Any = self._build("representation", initial)
+        renderer: Any = self._build("renderer", field, initial)
+        self.representation: Representation = field
+        self.renderer: Renderer = renderer
+        self._modules: dict[str, nn.Module] = {"representation": field, "renderer": renderer}
+        self.losses = Losses(config.losses)
+        self.losses.check_names(set(field.regularisers()))
+
+    def _build(self, part: str, *arguments: Any) -> nn.Module:
+        component = self._parts[part]
+        return component.module.build(component.config, *arguments).to(self.device)
+
+    def progress_at(self, step: int) -> float:
+        """Return the fraction of the stage that is done before `step`, in [0, 1]."""
+        return step / self.config.steps
+
+    def step(self, step: int) -> StepResult:
+        """Render views, judge them and add the loss's gradient to the parameters' `.grad`."""
+        if self.guidance is None:
+            raise ValueError(f"stage {self.name!r} was built without guidance")
+        progress = self.progress_at(step)
+        for module in self._modules.values():
+            module.train()
+        self.representation.set_progress(progress)
+        self.renderer.update(step, progress, self._generator(step, "renderer update"))
+        cameras = sample_cameras(
+            self.config.cameras, self.config.views, self._generator(step, "cameras")
+        ).to(self.device)
+        render = self._training_render(cameras, step, progress)
+        guided = self.guidance(render, cameras, progress, self._generator(step, "guidance"))
+        penalty, values = self.losses.evaluate(render, self.representation.regularisers, progress)
+        loss = guided.loss + penalty
+        loss.backward()
+        values |= {"opacity": render.alpha.mean(), "guidance": guided.loss, "loss": loss}
+        metrics = guided.metrics | _to_floats(values) | {"size": float(render.rgb.shape[1])}
+        return StepResult(metrics.pop("loss"), metrics)
+
+    def _training_render(self, cameras: Cameras, step: int, progress: float) -> Render:
+        size = self.config.size_at(progress)
+        buffers = self.losses.buffers(progress)
+        shading = sample_shading(
+            self.config.shading, progress, cameras, self._generator(step, "shading")
+        )
+        return self.renderer(
+            cameras,
+            size,
+            size,
+            shading=shading,
+            training=True,
+            generator=self._generator(step, "render"),
+            normals=buffers.normals,
+            depth_variance=buffers.depth_variance,
+        )
+
+    def _generator(self, step: int, purpose: str) -> torch.Generator:
+        return seeds.generator(self.seed, self.name, step, purpose)
+
+    def render(
+        self,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        *,
+        normals: bool = False,
+        background: Float[Tensor, "*shape 3"] | None = None,
+    ) -> Render:
+        """Render the albedo for people and judges: deterministic, without gradient.
+
+        Args:
+            cameras: any number; they are moved to the stage's device.
+            height: of the images, pixels; also `width`.
+            normals: also render normals.
+            background: colours behind the object, sRGB, instead of the renderer's own.
+        """
+        for module in self._modules.values():
+            module.eval()
+        cameras = cameras.to(self.device)
+        with torch.no_grad():
+            return self.renderer(
+                cameras,
+                height,
+                width,
+                shading=unlit(cameras),
+                training=False,
+                background=background,
+                normals=normals,
+            )
+
+    def view_around(
+        self, num_views: int, *, elevation: float = PREVIEW_ELEVATION, turned: float = 0.0
+    ) -> Cameras:
+        """Return cameras evenly around the object, at the middle of the training distances.
+
+        Args:
+            num_views: number of cameras; the first sees the front if `turned` is 0.
+            elevation: degrees; clipped to the elevations that were trained.
+            turned: degrees that are added to the azimuths.
+        """
+        ranges = self.config.cameras
+        low, high = ranges.elevation
+        constant = torch.ones(num_views)
+        return orbit_cameras(
+            turned + torch.arange(num_views) * (360.0 / num_views),
+            constant * min(max(elevation, low), high),
+            constant * sum(ranges.distance) / 2,
+            constant * sum(ranges.fov_y) / 2,
+        ).to(self.device)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return all trainable parameters by group name."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for part in (self.representation, self.renderer):
+            for name, parameters in part.parameter_groups().items():
+                groups.setdefault(name, []).extend(parameters)
+        return groups
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors that the stage's future depends on, except the optimiser's."""
+        return {
+            f"{part}.{name}": tensor
+            for part, module in self._modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `state` returned; names of other parts are ignored.
+
+        Raises:
+            InputError: the tensors belong to other settings.
+        """
+        for part, module in self._modules.items():
+            own = {
+                name.removeprefix(f"{part}."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{part}.")
+            }
+            self._load(part, module, own)
+
+    def continue_from(self, previous: "Stage") -> None:
+        """Take over the object of the stage before.
+
+        The renderer's state comes along if its settings are the same.
+
+        Raises:
+            InputError: the two stages have different representations.
+        """
+        mine, theirs = self._parts["representation"], previous._parts["representation"]
+        if mine.name != theirs.name:
+            raise InputError(
+                f"stage {self.name!r} cannot start from stage {previous.name!r}: a {theirs.name} "
+                f"cannot become a {mine.name}.",
+                f"set stages.{self.name}.start_from to null, or use the same representation.",
+            )
+        for part, module in self._modules.items():
+            if part == "representation" or self._parts[part] == previous._parts[part]:
+                self._load(part, module, previous._modules[part].state_dict())
+
+    def _load(self, part: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"the saved {part} does not fit stage {self.name!r}: {reason}.",
+                f"use the settings of stages.{self.name}.{part} that it was saved with.",
+            ) from None
+
+
+def _find_parts(name: str, config: StageConfig) -> dict[str, Component]:
+    where = f"stages.{name}"
+    return {
+        "representation": components.find(
+            "representations", config.representation, f"{where}.representation"
+        ),
+        "renderer": components.find("renderers", config.renderer, f"{where}.renderer"),
+    }
+
+
+def _to_floats(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalars from the device all at once."""
+    numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    return dict(zip(values, numbers, strict=True))

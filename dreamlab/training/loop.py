@@ -1,0 +1,295 @@
+"""The training loop: all stages of a recipe, from a prompt to an optimised representation.
+
+A run can be killed at any moment and goes on from its last checkpoint. Checkpoints hold everything
+but random numbers, which are a function of (seed, stage, step): on a CPU a resumed run repeats an
+uninterrupted one bit for bit.
+
+When a step goes bad, the run goes back to the last state that was good and stayed good: states are
+captured every `CAPTURE_EVERY` steps, and the one before the newest is used, since the newest may
+already be on the brink. (Right after a resume there is no older one than the checkpoint.)
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dreamlab.core.config import to_plain
+from dreamlab.core.errors import DivergedError, InputError
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.guidance.prompts import Prompts
+from dreamlab.priors.base import Prior
+from dreamlab.systems import components
+from dreamlab.systems.settings import StageConfig
+from dreamlab.systems.stage import Stage
+from dreamlab.training.checkpoint import Checkpoints, Snapshot
+from dreamlab.training.events import EventStream, Listener, log_to
+from dreamlab.training.memory import advice_on_memory
+from dreamlab.training.previews import save_preview
+from dreamlab.training.stop import StopFlag
+from dreamlab.training.trainer import StageTrainer
+
+logger = logging.getLogger(__name__)
+
+CAPTURE_EVERY = 25
+"""Steps between two states that the run can go back to."""
+SECONDS_PER_CHECKPOINT = 30.0
+"""Time between two checkpoints."""
+STEPS_PER_PREVIEW = 100
+"""Steps between two preview pictures."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has made."""
+
+    stage: Stage
+    """The stage that ran last, with the representation."""
+    step: int
+    """Steps of that stage that are done."""
+    is_finished: bool
+    """Whether all stages are complete; False after a stop."""
+    seconds: dict[str, float]
+    """Wall time of each stage in this process."""
+
+
+def train(
+    stages: Mapping[str, StageConfig],
+    *,
+    prompt: str,
+    negative_prompt: str,
+    prior: Prior,
+    seed: int,
+    folder: RunFolder,
+    device: torch.device,
+    stop: StopFlag | None = None,
+    on_event: Listener | None = None,
+    resume: bool = False,
+    cache_dir: Path | None = None,
+) -> Trained:
+    """Run all stages in order, or go on where an earlier run ended.
+
+    Args:
+        stages: settings by name, in order.
+        prompt: what to make.
+        negative_prompt: what to avoid; may be empty.
+        prior: the image model that guides.
+        seed: of everything random.
+        folder: gets checkpoints, previews, events and the log.
+        device: where representations are optimised.
+        stop: when set, the run ends after the current step with a checkpoint.
+        on_event: called with every event, in this thread.
+        resume: go on from the folder's checkpoint, if there is one.
+        cache_dir: where text embeddings are kept; None: nowhere.
+
+    Raises:
+        InputError: wrong settings, or a checkpoint that cannot be used.
+        DivergedError: a stage went bad too often; its last good state is in the checkpoint.
+        MemoryExhaustedError: the device has no memory left.
+    """
+    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed)
+    with log_to(folder.log), advice_on_memory(device):
+        run = _Run(
+            plan=plan,
+            prior=prior,
+            cache_dir=cache_dir,
+            device=device,
+            folder=folder,
+            checkpoints=Checkpoints(folder.checkpoints),
+            events=EventStream(folder, on_event),
+            stop=stop or StopFlag(),
+        )
+        return run.run(run.checkpoints.load(plan.config_hash) if resume else None)
+
+
+def load_trained(
+    stages: Mapping[str, StageConfig],
+    *,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    folder: RunFolder,
+    device: torch.device,
+) -> Trained:
+    """Load what a run has made so far, without a prior: it can be rendered and exported.
+
+    Raises:
+        InputError: there is no checkpoint, or none that can be used.
+    """
+    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed)
+    snapshot = Checkpoints(folder.checkpoints).load(plan.config_hash)
+    if snapshot is None:
+        raise InputError(
+            f"{folder.root} has no checkpoint yet.", "run `dreamlab resume` on it first."
+        )
+    name, step = snapshot.position.stage, snapshot.position.step
+    stage = Stage(name, plan.stages[name], None, seed=seed, device=device)
+    stage.load_state(snapshot.tensors)
+    is_finished = plan.steps_left(snapshot.position.stage_index, step) == 0
+    return Trained(stage, step, is_finished, seconds={})
+
+
+def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
+    """Spell out the settings of all components, and check that the stages fit together.
+
+    Raises:
+        InputError: no stages, a wrong setting, or a first stage that starts from a previous one.
+    """
+    if not stages:
+        raise InputError("there are no stages.", "name at least one stage in the recipe.")
+    first, config = next(iter(stages.items()))
+    if config.start_from == "previous":
+        raise InputError(
+            f"stage {first!r} is the first one but starts from a previous one.",
+            f"set stages.{first}.start_from to null.",
+        )
+    return {name: config.resolved(f"stages.{name}") for name, config in stages.items()}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run is asked to do."""
+
+    stages: dict[str, StageConfig]
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+    @property
+    def config_hash(self) -> str:
+        """Hash of everything that a checkpoint must have in common with the run."""
+        text = json.dumps(to_plain(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def steps_before(self, stage_index: int) -> int:
+        return sum(config.steps for config in list(self.stages.values())[:stage_index])
+
+    def steps_left(self, stage_index: int, step: int) -> int:
+        """Count the steps from `step` of a stage to the end of the last stage."""
+        return self.steps_before(len(self.stages)) - self.steps_before(stage_index) - step
+
+
+@dataclass
+class _Run:
+    """A plan being carried out."""
+
+    plan: _Plan
+    prior: Prior
+    cache_dir: Path | None
+    device: torch.device
+    folder: RunFolder
+    checkpoints: Checkpoints
+    events: EventStream
+    stop: StopFlag
+    saved_at: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written."""
+
+    def run(self, snapshot: Snapshot | None) -> Trained:
+        """Run the stages, from the snapshot on if there is one."""
+        names = list(self.plan.stages)
+        index = snapshot.position.stage_index if snapshot else 0
+        trainer = self._prepare(index, None, snapshot)
+        seconds: dict[str, float] = {}
+        while True:
+            begin = time.monotonic()
+            is_finished = self._run_stage(trainer)
+            seconds[names[index]] = time.monotonic() - begin
+            index += 1
+            if not is_finished or index == len(names):
+                return Trained(trainer.stage, trainer.step, is_finished, seconds)
+            trainer = self._prepare(index, trainer.stage, None)
+
+    def _prepare(
+        self, index: int, previous: Stage | None, snapshot: Snapshot | None
+    ) -> StageTrainer:
+        """Build a stage and bring it to where it starts."""
+        name, config = list(self.plan.stages.items())[index]
+        prompts = Prompts.encode(
+            self.prior,
+            self.plan.prompt,
+            self.plan.negative_prompt,
+            config.prompts,
+            self.cache_dir,
+        )
+        guidance = components.find("guidance", config.guidance, f"stages.{name}.guidance")
+        stage = Stage(
+            name,
+            config,
+            guidance.module.build(guidance.config, self.prior, prompts),
+            seed=self.plan.seed,
+            device=self.device,
+        )
+        if previous is not None and config.start_from == "previous":
+            stage.continue_from(previous)
+        trainer = StageTrainer(stage, index, self.plan.config_hash)
+        self.events.emit("phase", phase=name, steps=config.steps)
+        if snapshot is not None:
+            trainer.load(snapshot)
+            self.events.emit("resumed", stage=name, step=trainer.step)
+        return trainer
+
+    def _run_stage(self, trainer: StageTrainer) -> bool:
+        """Train a stage to its end; return False if it was told to stop before."""
+        good = newest = trainer.capture()
+        self.events.start_clock()
+        while not trainer.is_finished:
+            if self.stop.is_set:
+                self._save(trainer.capture())
+                self.events.emit("stopped", stage=trainer.stage.name, step=trainer.step)
+                return False
+            if trainer.step % CAPTURE_EVERY == 0 and trainer.is_healthy:
+                good, newest = newest, trainer.capture()
+            is_due = time.monotonic() - self.saved_at >= SECONDS_PER_CHECKPOINT
+            if is_due and trainer.is_healthy:
+                self._save(trainer.capture())
+            result, problem = trainer.advance()
+            if problem is not None:
+                self._recover(trainer, good, problem)
+                newest = good
+                continue
+            self.events.step(
+                trainer.stage.name,
+                trainer.step,
+                trainer.num_steps,
+                left=self.plan.steps_left(trainer.stage_index, trainer.step),
+                loss=result.loss,
+                metrics=result.metrics,
+            )
+            self._preview_if_due(trainer)
+        trainer.finish()
+        self._save(trainer.capture())
+        return True
+
+    def _recover(self, trainer: StageTrainer, good: Snapshot, problem: str) -> None:
+        failed_at = trainer.step
+        try:
+            trainer.recover(good, problem)
+        except DivergedError:
+            self._save(trainer.capture())
+            raise
+        logger.warning("Step %d is bad: %s.", failed_at, problem)
+        self.events.emit(
+            "restored",
+            stage=trainer.stage.name,
+            step=trainer.step,
+            reason=problem,
+            lr_factor=trainer.watch.rate_factor,
+        )
+
+    def _save(self, snapshot: Snapshot) -> None:
+        self.checkpoints.save(snapshot)
+        self.saved_at = time.monotonic()
+        self.events.emit("checkpoint", stage=snapshot.position.stage, step=snapshot.position.step)
+
+    def _preview_if_due(self, trainer: StageTrainer) -> None:
+        if trainer.step % STEPS_PER_PREVIEW != 0 and not trainer.is_finished:
+            return
+        size = trainer.stage.config.size_at(trainer.stage.progress_at(trainer.step))
+        total = self.plan.steps_before(trainer.stage_index) + trainer.step
+        path = save_preview(trainer.stage, total, self.folder.previews, size)
+        self.events.emit("preview", path=str(path.relative_to(self.folder.root)), step=total)

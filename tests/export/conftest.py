@@ -1,0 +1,47 @@
+"""One export in all formats that many claims are checked on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from soft_shapes import SoftShape, octant_color, reference_of, statue
+
+from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
+from dreamlab.export.threshold import SilhouetteReference
+
+EXTRAS = {"prompt": "A red statue!", "seed": 7, "config_hash": "0123abcd"}
+
+
+@dataclass
+class Exported:
+    folder: Path
+    report: ExportReport
+    config: ExportConfig
+    shape: SoftShape
+    reference: SilhouetteReference
+    phases: list[tuple[str, float]]
+
+    @property
+    def glb(self) -> Path:
+        return self.folder / "model.glb"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("export")
+    shape = SoftShape(statue(), octant_color)
+    reference = reference_of(shape)
+    config = ExportConfig(
+        formats=("glb", "obj", "ply", "stl"), resolution=64, max_faces=4000, texture_size=512
+    )
+    phases: list[tuple[str, float]] = []
+    report = export_model(
+        shape,
+        reference,
+        config,
+        folder,
+        name="A red statue!",
+        extras=EXTRAS,
+        on_phase=lambda name, fraction: phases.append((name, fraction)),
+    )
+    return Exported(folder, report, config, shape, reference, phases)

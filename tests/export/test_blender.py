@@ -1,0 +1,91 @@
+"""Blender judges the export: what a user finds after File > Import.
+
+Blender's Python package is tied to one Python version and pins its own numpy, so it may live in an
+environment of its own: name that environment's interpreter in DREAMLAB_BLENDER_PYTHON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PYTHON = os.environ.get("DREAMLAB_BLENDER_PYTHON", sys.executable)
+HERE = Path(__file__).parent
+
+
+@cache
+def has_blender() -> bool:
+    code = "import importlib.util as u, sys; sys.exit(u.find_spec('bpy') is None)"
+    return subprocess.run([PYTHON, "-c", code], check=False).returncode == 0
+
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture(scope="module")
+def arrived(exported):
+    if not has_blender():
+        pytest.skip("needs the bpy package, here or in the interpreter DREAMLAB_BLENDER_PYTHON")
+
+    @cache
+    def read(kind: str) -> list[dict]:
+        command = [PYTHON, str(HERE / "blender_report.py"), str(exported.folder / f"model.{kind}")]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in result.stdout.splitlines() if line.startswith("REPORT ")]
+        assert lines, result.stdout[-2000:] + result.stderr[-2000:]
+        return json.loads(lines[0].removeprefix("REPORT "))
+
+    return read
+
+
+@pytest.fixture
+def model(arrived) -> dict:
+    return arrived("glb")[0]
+
+
+def test_exactly_one_mesh_named_after_the_prompt_arrives(arrived):
+    objects = arrived("glb")
+    assert [(item["name"], item["type"]) for item in objects] == [("a-red-statue", "MESH")]
+
+
+def test_its_transform_is_the_identity(model):
+    assert np.allclose(model["matrix"], np.eye(4), atol=1e-7) and not model["parent"]
+
+
+def test_it_stands_upright_on_the_ground_one_metre_tall(model):
+    assert model["low"][2] == pytest.approx(0, abs=1e-5)
+    assert model["high"][2] == pytest.approx(1.0, rel=0.01)
+    assert np.allclose(np.add(model["low"], model["high"])[:2], 0, atol=1e-5)
+
+
+def test_it_faces_minus_y_with_its_left_on_plus_x(model):
+    """The nose is the foremost point; it is in the middle sideways, the ear is on +x."""
+    assert abs(model["front"][0] - (model["low"][0] + model["high"][0]) / 2) < 0.12
+    assert model["low"][1] == pytest.approx(model["front"][1])
+
+
+def test_its_material_looks_as_painted(model):
+    (material,) = model["materials"]
+    assert material["metallic"] <= 0.05 and material["metallic_linked"] is None
+    assert 0.3 <= material["roughness"] <= 1.0
+    assert material["base_color_from"] == "ShaderNodeTexImage"
+    assert material["image_packed"] and material["image_size"] == [512, 512]
+    assert material["color_space"] == "sRGB"
+    assert not material["backface_culling"]
+
+
+def test_it_is_shaded_smoothly(model):
+    assert model["smooth"] and model["custom_normals"] and model["uv_layers"] == 1
+
+
+@pytest.mark.parametrize("kind", ["obj", "ply", "stl"])
+def test_the_other_formats_arrive_in_the_same_place(arrived, model, kind):
+    (other,) = arrived(kind)
+    assert np.allclose(other["low"], model["low"], atol=1e-4)
+    assert np.allclose(other["high"], model["high"], atol=1e-4)
+    assert other["faces"] == model["faces"]

@@ -1,0 +1,178 @@
+import pytest
+import torch
+from toy_run import BallPrior, toy_stage
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.render import Render
+from dreamlab.guidance.base import GuidanceOutput
+from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.guidance.sds import SDS, Config
+from dreamlab.systems.settings import StageConfig
+from dreamlab.systems.stage import Stage
+
+CPU = torch.device("cpu")
+
+
+def make_stage(config: StageConfig | None = None, *, seed: int = 0, name: str = "nerf") -> Stage:
+    prior = BallPrior()
+    guidance = SDS(Config(), prior, Prompts.encode(prior, "a ball", "", PromptConfig()))
+    return Stage(name, config or toy_stage(), guidance, seed=seed, device=CPU)
+
+
+def gradients(stage: Stage) -> list[torch.Tensor]:
+    groups = stage.parameter_groups().values()
+    return [p.grad.clone() for group in groups for p in group if p.grad is not None]
+
+
+def test_a_step_leaves_finite_gradients_in_every_group() -> None:
+    stage = make_stage()
+    result = stage.step(0)
+    assert stage.parameter_groups().keys() == {"table", "mlp"}
+    for group in stage.parameter_groups().values():
+        for parameter in group:
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all() and parameter.grad.any()
+    assert {"guidance", "opacity_entropy", "opacity", "gradient_rms"} <= result.metrics.keys()
+    weighted = result.metrics["guidance"] + 0.01 * result.metrics["opacity_entropy"]
+    assert result.loss == pytest.approx(weighted, rel=1e-5)
+    assert 0 < result.metrics["opacity"] < 1
+
+
+def test_a_step_is_a_function_of_seed_stage_name_and_step() -> None:
+    first, again = make_stage(), make_stage()
+    assert first.step(3) == again.step(3)
+    for mine, theirs in zip(gradients(first), gradients(again), strict=True):
+        assert torch.equal(mine, theirs)
+    losses = {make_stage(seed=seed, name=name).step(step).loss for seed, name, step in KEYS}
+    assert len(losses) == len(KEYS)
+
+
+KEYS = [(0, "nerf", 3), (1, "nerf", 3), (0, "other", 3), (0, "nerf", 4)]
+
+
+def test_steps_taken_before_do_not_change_the_random_numbers_of_a_step() -> None:
+    fresh, used = make_stage(), make_stage()
+    fresh.step(0)
+    used.step(0)
+    used.step(1)
+    used.render(used.view_around(2), 8, 8)
+    for stage in (fresh, used):
+        for group in stage.parameter_groups().values():
+            for parameter in group:
+                parameter.grad = None
+    assert fresh.step(2) == used.step(2)
+
+
+def test_renders_have_the_size_of_the_milestone() -> None:
+    stage = make_stage(
+        toy_stage(steps=4, milestones=[{"until": 0.5, "size": 8}, {"until": 1, "size": 12}])
+    )
+    assert [stage.step(step).metrics["size"] for step in range(4)] == [8, 8, 12, 12]
+
+
+class Recorder:
+    """Guidance that keeps the renders it is shown."""
+
+    def __init__(self) -> None:
+        self.renders: list[Render] = []
+
+    def __call__(
+        self, render: Render, cameras: object, progress: float, generator: object
+    ) -> GuidanceOutput:
+        self.renders.append(render)
+        return GuidanceOutput(render.rgb.square().mean())
+
+
+def test_buffers_are_rendered_only_while_a_loss_needs_them() -> None:
+    late = {"from": 0.0, "to": 1.0, "begin": 0.5, "end": 0.5}
+    config = toy_stage(steps=2, losses={"orientation": late, "depth_variance": late})
+    recorder = Recorder()
+    stage = Stage("nerf", config, recorder, seed=0, device=CPU)
+    results = [stage.step(0), stage.step(1)]
+    early_render, late_render = recorder.renders
+    assert early_render.normal is None and early_render.depth_variance is None
+    assert late_render.normal is not None and late_render.depth_variance is not None
+    assert "orientation" not in results[0].metrics and "orientation" in results[1].metrics
+
+
+def test_every_view_of_a_step_has_its_own_background() -> None:
+    background = {"name": "random", "random_probability": 1.0}
+    renderer = toy_stage().renderer | {"background": background}
+    recorder = Recorder()
+    stage = Stage("nerf", toy_stage(renderer=renderer, views=3), recorder, seed=0, device=CPU)
+    stage.step(0)
+    corners = recorder.renders[0].rgb[:, 0, 0]
+    assert len({tuple(corner.tolist()) for corner in corners}) == 3
+
+
+def test_lit_views_differ_from_unlit_ones() -> None:
+    shading = {"ambient_until": 0.0, "albedo": 0.0, "lambertian": 0.0, "textureless": 1.0}
+    unlit, lit = Recorder(), Recorder()
+    Stage("nerf", toy_stage(), unlit, seed=0, device=CPU).step(0)
+    Stage("nerf", toy_stage(shading=shading), lit, seed=0, device=CPU).step(0)
+    assert torch.equal(unlit.renders[0].alpha, lit.renders[0].alpha)
+    assert not torch.allclose(unlit.renders[0].rgb, lit.renders[0].rgb, atol=0.05)
+
+
+def test_rendering_for_people_is_repeatable_and_without_gradient() -> None:
+    stage = make_stage()
+    cameras = stage.view_around(3)
+    stage.step(0)
+    first = stage.render(cameras, 8, 10, normals=True)
+    stage.step(1)
+    again = stage.render(cameras, 8, 10, normals=True)
+    assert first.rgb.shape == (3, 8, 10, 3) and not first.rgb.requires_grad
+    assert first.normal is not None
+    assert torch.equal(first.rgb, again.rgb)
+
+
+def test_views_around_stay_within_the_trained_elevations() -> None:
+    stage = make_stage(toy_stage(cameras={"elevation": [-5.0, 10.0]}))
+    cameras = stage.view_around(4, elevation=60.0, turned=10.0)
+    assert cameras.elevation.tolist() == [10.0] * 4
+    assert cameras.azimuth.tolist() == pytest.approx([10.0, 100.0, -170.0, -80.0], abs=1e-3)
+
+
+def test_a_loaded_state_renders_the_same_and_takes_the_same_next_step() -> None:
+    first = make_stage()
+    first.step(0)
+    with torch.no_grad():
+        for group in first.parameter_groups().values():
+            for parameter in group:
+                parameter.add_(0.01)
+    second = make_stage(seed=0)
+    second.load_state(first.state())
+    assert first.step(1) == second.step(1)
+
+
+def test_a_stage_can_start_from_the_object_of_the_one_before() -> None:
+    first = make_stage(name="coarse")
+    second = make_stage(toy_stage(start_from="previous", views=1), name="fine")
+    cameras = first.view_around(2)
+    first.step(0)
+    tables = [stage.state()["representation.table"] for stage in (first, second)]
+    assert not torch.equal(*tables), "the names of stages seed their initial values"
+    second.continue_from(first)
+    assert torch.equal(first.render(cameras, 8, 8).rgb, second.render(cameras, 8, 8).rgb)
+
+
+def test_a_state_of_other_settings_is_refused_with_their_path() -> None:
+    small = make_stage()
+    representation = small.config.representation | {"hidden_width": 24}
+    wide = make_stage(toy_stage(representation=representation))
+    with pytest.raises(InputError, match=r"stages\.nerf\.representation"):
+        wide.load_state(small.state())
+    with pytest.raises(InputError, match=r"stages\.nerf\.representation"):
+        wide.continue_from(small)
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(InputError, match="opacity_entropi"):
+        make_stage(toy_stage(losses={"opacity_entropi": 1.0}))
+
+
+def test_without_guidance_a_stage_can_be_rendered_but_takes_no_steps() -> None:
+    stage = Stage("nerf", toy_stage(), None, seed=0, device=CPU)
+    assert stage.render(stage.view_around(1), 8, 8).rgb.isfinite().all()
+    with pytest.raises(ValueError, match="without guidance"):
+        stage.step(0)

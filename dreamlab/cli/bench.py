@@ -20,33 +20,34 @@ def register(app: typer.Typer) -> None:
 
 
 def toybench(
-    context: typer.Context,
     overrides: Overrides = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     quality: QualityOption = "standard",
     prompts: Annotated[
-        int, typer.Option("--prompts", min=1, max=48, help="How many of the 48 prompts to run.")
+        int, typer.Option("--prompts", min=1, help="How many of the 48 prompts to run.")
     ] = 48,
+    seed: Annotated[int, typer.Option("--seed", help="Of every prompt's run.")] = 0,
     folder: OutputOption = Path("runs/toybench"),
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Generate prompts of the toybox world and compare the GLBs with their ground truth."""
-    output = output_of(context, json, quiet)
-    with reported(output):
-        from dreamlab.evaluation.toybench import run_toybench
+    """Generate prompts of the toybox world and compare the GLBs with their ground truth.
 
+    A bench that was stopped is continued by the same command.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.core.config import build
+        from dreamlab.evaluation.toybench import BenchConfig, run
+        from dreamlab.priors.toybox.judge import load_judge
+
+        given = {"recipe": recipe, "quality": quality, "prompts": prompts, "seed": seed}
+        config = build(BenchConfig, given | {"device": device, "overrides": overrides or []})
+        judge = load_judge()
         with display(output) as show:
-            written = run_toybench(
-                recipe,
-                quality,
-                overrides or [],
-                num_prompts=prompts,
-                folder=folder,
-                device=device,
-                on_event=show,
-            )
-        output.event("result", files=[str(path) for path in written])
-        for path in written:
+            bench = run(config, folder, judge, on_event=show)
+        output.event("result", files=[str(path) for path in bench.files])
+        output.text(bench.files[0].read_text(encoding="utf-8"))
+        for path in bench.files:
             output.text(str(path))

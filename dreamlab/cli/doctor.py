@@ -26,7 +26,6 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    context: typer.Context,
     folder: OutputOption = Path("runs"),
     network: Annotated[
         bool, typer.Option(help="Ask the model hub which models can be downloaded.")
@@ -35,7 +34,7 @@ def doctor(
     quiet: QuietOption = False,
 ) -> None:
     """Check Python, torch, Warp, packages, folders and models; exits with 3 if one is a problem."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         problems = _examine(output, folder, network)
     if problems:

@@ -23,7 +23,6 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    context: typer.Context,
     run: RunArgument,
     overrides: Overrides = None,
     formats: Annotated[
@@ -35,7 +34,7 @@ def export(
     quiet: QuietOption = False,
 ) -> None:
     """Export the model of a run again, with other settings or to other formats."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         from dreamlab.jobs.export import export as export_run
 

@@ -19,7 +19,7 @@ from dreamlab.cli.output import JsonOption, Output, QuietOption, output_of, repo
 from dreamlab.cli.progress import display
 from dreamlab.core.errors import ExitCode, InputError
 from dreamlab.core.run_folder import RunFolder
-from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
+from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, read_recipe
 
 if TYPE_CHECKING:
     from dreamlab.jobs.generate import Outcome
@@ -47,7 +47,6 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(
-    context: typer.Context,
     prompt: Annotated[
         str | None,
         typer.Argument(help="What to make, in quotes; not needed with --config."),
@@ -74,15 +73,17 @@ def generate(
 
     Ctrl-C stops the training, keeps it, and exports what is there.
     """
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         words = list(overrides or [])
         if config is not None and prompt is not None and ASSIGNMENT.match(prompt):
             prompt, words = None, [prompt, *words]
+        if config is None:
+            _check_words(prompt, words)
+            read_recipe(recipe)  # a misspelt name is refused before the slow imports
         from dreamlab.jobs.recipes import load_recipe, load_run_config
 
         if config is None:
-            _check_words(prompt, words)
             resolved = load_recipe(
                 recipe,
                 quality,
@@ -122,14 +123,13 @@ def _check_words(prompt: str | None, words: list[str]) -> None:
 
 
 def resume(
-    context: typer.Context,
     run: RunArgument,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Continue a run that was stopped or broke off, from its last checkpoint."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         from dreamlab.jobs.generate import resume as resume_job
 
@@ -138,6 +138,7 @@ def resume(
 
 
 def _start(output: Output, config: "RunConfig", parent: Path, device: str) -> None:
+    from dreamlab.jobs.device import pick_device
     from dreamlab.jobs.generate import generate as generate_job
     from dreamlab.jobs.generate import prepare
     from dreamlab.jobs.recipes import words_unknown_to_prior
@@ -145,6 +146,7 @@ def _start(output: Output, config: "RunConfig", parent: Path, device: str) -> No
     for word, near in words_unknown_to_prior(config).items():
         hint = f"; it knows {', '.join(near)}" if near else ""
         output.warn(f"the model {config.prior.model!r} does not know the word {word!r}{hint}.")
+    pick_device(device)  # before the folder is made
     folder = prepare(config, parent)
     output.event("run", folder=str(folder.root))
     output.note(str(folder.root))

@@ -15,7 +15,7 @@ import typer
 
 from dreamlab import __version__
 from dreamlab.cli import bench, doctor, export, generate, recipes, toybox
-from dreamlab.cli.output import JsonOption, Output, QuietOption
+from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
 
 EXAMPLES = """
 Examples:
@@ -39,15 +39,15 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"dreamlab {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
 def _shared(
-    context: typer.Context,
     json: JsonOption = False,
     quiet: QuietOption = False,
     version: Annotated[
@@ -55,7 +55,7 @@ def _shared(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    context.obj = Output(json, quiet)
+    set_shared(Output(json, quiet))
 
 
 for module in (generate, export, recipes, doctor, toybox, bench):

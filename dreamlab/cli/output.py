@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -81,9 +82,17 @@ class Output:
         self.stderr.print(f"[green]fix:[/green] {escape(error.fix)}")
 
 
-def output_of(context: typer.Context, json: bool, quiet: bool) -> Output:
-    """Join the options given before the command with those given after it."""
-    before = context.find_object(Output) or Output()
+_shared: ContextVar[Output] = ContextVar("shared")
+
+
+def set_shared(output: Output) -> None:
+    """Keep the options that were given before the command."""
+    _shared.set(output)
+
+
+def output_of(json: bool, quiet: bool) -> Output:
+    """Join the options given after the command with those given before it."""
+    before = _shared.get(Output())
     return Output(before.json or json, before.quiet or quiet)
 
 

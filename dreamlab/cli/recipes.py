@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from dreamlab.cli.options import QualityOption, RecipeOption
 from dreamlab.cli.output import JsonOption, Output, QuietOption, output_of, reported
-from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, QUALITIES, read_recipe, list_recipes
+from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, QUALITIES, list_recipes, read_recipe
 
 EXAMPLES = """
 Examples:
@@ -24,9 +25,9 @@ def register(app: typer.Typer) -> None:
     app.command("settings", epilog=EXAMPLES)(settings)
 
 
-def recipes(context: typer.Context, json: JsonOption = False, quiet: QuietOption = False) -> None:
+def recipes(json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the recipes with what they need, after checking that each can be built."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         _list_recipes(output)
 
@@ -34,19 +35,18 @@ def recipes(context: typer.Context, json: JsonOption = False, quiet: QuietOption
 def _list_recipes(output: Output) -> None:
     from dreamlab.jobs.recipes import check_recipe
 
-    table = Table("recipe", "description", *QUALITIES)
+    table = Table("recipe", "what it makes, and what it takes", show_lines=True)
     for name in list_recipes():
         check_recipe(name)
         recipe = read_recipe(name)
         output.event("recipe", name=name, description=recipe.description, cost=recipe.cost)
-        costs = [recipe.cost.get(quality, "") for quality in QUALITIES]
-        default = " (default)" if name == DEFAULT_RECIPE else ""
-        table.add_row(name + default, recipe.description, *costs)
+        costs = [f"{q}: {recipe.cost[q]}" for q in QUALITIES if q in recipe.cost]
+        default = "\n(default)" if name == DEFAULT_RECIPE else ""
+        table.add_row(escape(name + default), escape("\n".join([recipe.description, *costs])))
     output.table(table)
 
 
 def settings(
-    context: typer.Context,
     prefix: Annotated[str, typer.Argument(help="Show only the keys below this one.")] = "",
     recipe: RecipeOption = DEFAULT_RECIPE,
     quality: QualityOption = "standard",
@@ -54,12 +54,12 @@ def settings(
     quiet: QuietOption = False,
 ) -> None:
     """List every key that `generate` can change, with its value in a recipe and what it does."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         from dreamlab.jobs.settings import list_settings
 
         table = Table("key", "value", "what it is")
         for setting in list_settings(recipe, quality, prefix):
             output.event("setting", key=setting.key, value=setting.value, doc=setting.doc)
-            table.add_row(setting.key, str(setting.value), setting.doc)
+            table.add_row(*map(escape, (setting.key, str(setting.value), setting.doc)))
         output.table(table)

@@ -1,8 +1,9 @@
 """`dreamlab toybox ...`: the embedded prior and its world."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,11 +12,10 @@ from dreamlab.cli.output import JsonOption, Output, QuietOption, output_of, repo
 from dreamlab.cli.progress import Display, display
 from dreamlab.core.config import build, parse_dotlist
 
-if TYPE_CHECKING:
-    from dreamlab.priors.toybox.train import Progress
-
 group = typer.Typer(
-    name="toybox", help="The embedded prior: draw with it, train it, judge it.", no_args_is_help=True
+    name="toybox",
+    help="The embedded prior and its world: draw, train, judge.",
+    no_args_is_help=True,
 )
 
 FolderOption = Annotated[
@@ -28,26 +28,26 @@ PictureOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of what is drawn.")]
 
 
-class TrainingShow:
-    """Shows the progress of a training of the prior as a job's is shown."""
+class StepShow:
+    """Shows the steps of a training as those of a job are shown."""
 
     def __init__(self, display: Display) -> None:
         self.display = display
         self.phase = ""
         self.begin, self.first = 0.0, 0
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, phase: str, step: int, steps: int, values: Mapping[str, float]) -> None:
+        """Show that a step is done; speed is measured from the first one of its phase."""
         from dreamlab.training.events import Event
 
-        if progress.phase != self.phase:
-            self.phase, self.begin = progress.phase, time.monotonic()
-            self.first = progress.step
-            self.display(Event("phase", {"phase": progress.phase, "steps": progress.steps}))
+        if phase != self.phase:
+            self.phase, self.begin, self.first = phase, time.monotonic(), step
+            self.display(Event("phase", {"phase": phase, "steps": steps}))
         seconds = time.monotonic() - self.begin
-        rate = (progress.step - self.first) / seconds if seconds > 0 else 0.0
-        left = (progress.steps - progress.step) / rate if rate > 0 else None
-        values = {"step": progress.step, "steps": progress.steps, "rate": rate, "eta": left}
-        self.display(Event("step", {"stage": progress.phase, **values, "metrics": progress.values}))
+        rate = (step - self.first) / seconds if seconds > 0 else 0.0
+        left = (steps - step) / rate if rate > 0 else None
+        about = {"stage": phase, "step": step, "steps": steps, "rate": rate, "eta": left}
+        self.display(Event("step", {**about, "metrics": dict(values)}))
 
 
 def register(app: typer.Typer) -> None:
@@ -55,11 +55,12 @@ def register(app: typer.Typer) -> None:
     group.command("sample")(sample)
     group.command("world")(world)
     group.command("train")(train)
+    group.command("judge")(judge)
+    group.command("evaluate")(evaluate)
     app.add_typer(group)
 
 
 def sample(
-    context: typer.Context,
     prompts: Annotated[
         list[str] | None, typer.Argument(help="What to draw; a fixed set of prompts if none.")
     ] = None,
@@ -72,25 +73,21 @@ def sample(
     quiet: QuietOption = False,
 ) -> None:
     """Draw pictures with the embedded prior, by the ordinary diffusers pipeline."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         import torch
 
         from dreamlab.core.pictures import save
-        from dreamlab.priors.hub import locate
-        from dreamlab.priors.load import resolve_model
         from dreamlab.priors.toybox.sample import PROMPTS, load_pipeline, sample_grid
 
-        name = str(model) if model else "toybox"
-        pipeline = load_pipeline(locate(name, resolve_model(name).sources), torch.device("cpu"))
+        pipeline = load_pipeline(_weights(model), torch.device("cpu"))
         chosen = tuple(prompts) if prompts else PROMPTS
         sheet = sample_grid(pipeline, chosen, seed=seed, steps=steps, cfg_scale=guidance)
         save(sheet, picture)
-        _tell_file(output, picture)
+        _tell_files(output, [picture])
 
 
 def world(
-    context: typer.Context,
     prompts: Annotated[
         list[str] | None, typer.Argument(help="Scenes to show; drawn at random if none.")
     ] = None,
@@ -103,7 +100,7 @@ def world(
     quiet: QuietOption = False,
 ) -> None:
     """Show scenes of the toybox world as the prior's training images show them."""
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         from dreamlab.core.pictures import save
         from dreamlab.jobs.world_sheet import world_sheet
@@ -112,11 +109,10 @@ def world(
         save(sheet, picture)
         for caption in captions:
             output.event("scene", caption=caption)
-        _tell_file(output, picture)
+        _tell_files(output, [picture])
 
 
 def train(
-    context: typer.Context,
     work: Annotated[
         Path, typer.Argument(help="Folder of the training; one that exists is continued.")
     ] = Path("training/toybox"),
@@ -128,17 +124,99 @@ def train(
 
     The same call continues where it was stopped. Weights are written to export=FOLDER in the end.
     """
-    output = output_of(context, json, quiet)
+    output = output_of(json, quiet)
     with reported(output):
         from dreamlab.priors.toybox.train import TrainConfig
         from dreamlab.priors.toybox.train import train as run_training
 
         config = build(TrainConfig, parse_dotlist(overrides or []) | {"work": str(work)})
         with display(output) as show:
-            run_training(config, TrainingShow(show))
-        _tell_file(output, config.export or work)
+            steps = StepShow(show)
+            run_training(config, lambda p: steps(p.phase, p.step, p.steps, p.values))
+        _tell_files(output, [config.export or work])
 
 
-def _tell_file(output: Output, path: Path) -> None:
-    output.event("result", files=[str(path)])
-    output.text(str(path))
+def judge(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where the weights go; into the package if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the judge that `evaluate` and `bench toybench` ask; it is independent of the prior."""
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.priors.toybox.judge import FOLDER
+        from dreamlab.priors.toybox.train_judge import JudgeConfig, train_judge
+
+        config = build(JudgeConfig, parse_dotlist(overrides or []))
+        target = folder or FOLDER
+        target.mkdir(parents=True, exist_ok=True)
+        with display(output) as show:
+            steps = StepShow(show)
+            train_judge(
+                config,
+                target,
+                lambda step, loss: steps("judge", step + 1, config.steps, {"loss": loss}),
+            )
+        _tell_files(output, [target])
+
+
+def evaluate(
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the results go.")
+    ] = Path("runs/toybox-evaluation"),
+    overrides: Overrides = None,
+    model: FolderOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask an independent judge how well the prior draws objects, colours, views and relations.
+
+    Settings: pictures, steps, cfg_scale, seed, ... as key=value.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.priors.toybox.evaluate import EvaluateConfig
+        from dreamlab.priors.toybox.evaluate import evaluate as run_evaluation
+        from dreamlab.priors.toybox.evaluate_report import table, write_evaluation
+        from dreamlab.priors.toybox.judge import load_judge
+        from dreamlab.training.events import Event
+
+        config = build(EvaluateConfig, parse_dotlist(overrides or []))
+        weights, judge = _weights(model), load_judge()
+        with display(output) as show:
+            show(Event("phase", {"phase": "evaluate", "steps": None}))
+            begin = time.monotonic()
+            evaluation = run_evaluation(
+                config,
+                weights,
+                judge,
+                on_progress=lambda part, fraction: show(
+                    Event("progress", {"phase": "evaluate", "part": part, "fraction": fraction})
+                ),
+            )
+            seconds = time.monotonic() - begin
+            show(Event("phase_done", {"phase": "evaluate", "seconds": seconds}))
+        output.text(table(evaluation))
+        _tell_files(output, write_evaluation(evaluation, folder))
+
+
+def _weights(model: Path | None) -> Path:
+    """Return the folder of the prior's weights.
+
+    Raises:
+        MissingError: it is not there or not complete.
+    """
+    from dreamlab.priors.hub import locate
+    from dreamlab.priors.load import resolve_model
+
+    name = str(model) if model else "toybox"
+    return locate(name, resolve_model(name).sources)
+
+
+def _tell_files(output: Output, paths: Sequence[Path]) -> None:
+    output.event("result", files=[str(path) for path in paths])
+    for path in paths:
+        output.text(str(path))

@@ -15,7 +15,7 @@ pack the bin", section 2 (next fit, decreasing height).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from dreamlab.core.errors import InputError
@@ -58,22 +58,30 @@ def unwrap_box(mesh: Mesh, size: int, padding: int) -> Unwrapped:
     side = _choose_sides(mesh)
     adjacency = face_adjacency(mesh.faces)
     depth = np.take_along_axis(mesh.triangles.mean(axis=1), side[:, None] // 2, axis=1)[:, 0]
-    group = side.copy()
+    group, suspect = side, np.ones(len(side), dtype=bool)
     for round_ in range(MAX_CUTS + 1):
         chart = label_components(len(side), adjacency[np.equal(*group[adjacency].T)])
         unwrapped = _lay_out(mesh, side, chart, size, padding)
-        texels = rasterize(unwrapped.uv, unwrapped.faces, size)
-        overlapping = np.isin(texels.index, texels.overlapping)
-        bad = np.unique(chart[texels.face_index[overlapping]])
+        bad = _overlapping_charts(unwrapped, chart, suspect, size)
         if len(bad) == 0:
             break
+        suspect = np.isin(chart, bad)
         if round_ == MAX_CUTS - 1:
-            group = np.where(
-                np.isin(chart, bad), np.arange(len(chart)) + 2 * chart.max() + 2, chart
-            )
+            single = chart.max() + 1 + np.arange(len(chart))
+            group = np.where(suspect, single, chart)
         else:
-            group = 2 * chart + _is_deep(chart, depth, bad)
+            group = 2 * chart + (suspect & _is_deep(chart, depth))
     return unwrapped
+
+
+def _overlapping_charts(
+    unwrapped: Unwrapped, chart: ndarray, suspect: ndarray, size: int
+) -> Int[ndarray, " charts"]:
+    """Return the charts among the suspects that overlap themselves; no two charts ever meet."""
+    index = np.nonzero(suspect)[0]
+    texels = rasterize(unwrapped.uv, unwrapped.faces[index], size)
+    twice = np.isin(texels.index, texels.overlapping)
+    return np.unique(chart[index[texels.face_index[twice]]])
 
 
 def _choose_sides(mesh: Mesh) -> Int[ndarray, " faces"]:
@@ -92,15 +100,13 @@ def _choose_sides(mesh: Mesh) -> Int[ndarray, " faces"]:
     return side
 
 
-def _is_deep(chart: ndarray, depth: ndarray, bad: ndarray) -> Int[ndarray, " faces"]:
-    """Return 1 for the triangles of bad charts that lie above the middle of their chart's depth."""
-    deep = np.zeros(len(chart), dtype=np.int64)
-    low, high = np.full(chart.max() + 1, np.inf), np.full(chart.max() + 1, -np.inf)
+def _is_deep(chart: ndarray, depth: ndarray) -> Bool[ndarray, " faces"]:
+    """Return which triangles lie above the middle of their chart's depth."""
+    num_charts = int(chart.max()) + 1
+    low, high = np.full(num_charts, np.inf), np.full(num_charts, -np.inf)
     np.minimum.at(low, chart, depth)
     np.maximum.at(high, chart, depth)
-    selected = np.isin(chart, bad)
-    deep[selected] = (depth > (low + high)[chart] / 2)[selected]
-    return deep
+    return depth > (low + high)[chart] / 2
 
 
 def _lay_out(mesh: Mesh, side: ndarray, chart: ndarray, size: int, padding: int) -> Unwrapped:

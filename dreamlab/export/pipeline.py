@@ -7,6 +7,7 @@ Every step that could harm the shape is measured by the silhouette IoU against t
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,12 @@ from dreamlab.export.clean import (
 from dreamlab.export.placement import Placement
 from dreamlab.export.settings import ExportConfig, Method
 from dreamlab.export.simplify import simplify
-from dreamlab.export.threshold import SilhouetteReference, find_threshold, mean_iou
+from dreamlab.export.threshold import (
+    SilhouetteReference,
+    find_threshold,
+    log_density,
+    mean_iou,
+)
 from dreamlab.export.unwrap import unwrap
 from dreamlab.export.validate import Check, check_glb
 from dreamlab.export.writers import write_glb, write_obj, write_ply, write_stl
@@ -226,13 +232,14 @@ def _surface(
             return representation.surface(config.threshold, config.resolution), config.threshold
     half_extent = representation.half_extent
     with phase("density"):
-        values = representation.density_grid(config.resolution)
+        density = representation.density_grid(config.resolution)
     threshold = config.threshold
     if threshold is None:
         with phase("threshold"):
-            threshold = find_threshold(values, half_extent, reference).value
+            threshold = find_threshold(density, half_extent, reference).value
     with phase("extract"):
-        return extract(values, threshold, half_extent), threshold
+        logarithm, floor = log_density(density, threshold)
+        return extract(logarithm, math.log(threshold / floor), half_extent), threshold
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ pixel p meets it exactly if
 
     m(p) = max over the ray of density > tau,
 
-so one maximum-intensity projection m answers for every tau at once, by counting pixels.
+so one maximum-intensity projection m answers for every tau at once, by counting pixels. Between
+the nodes of a grid the logarithm of the density is interpolated, here and in the extraction.
 
-Glossary: `tau` threshold, 1 / world unit; `m` the projection; IoU of two sets of pixels, the size
-of their intersection over that of their union (1 for two empty sets), averaged over views.
+Glossary: `tau` threshold, 1 / world unit; `m` the projection; `L` log-density above a floor; IoU of
+two sets of pixels, the size of their intersection over that of their union (1 for two empty sets),
+averaged over views.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +28,10 @@ from dreamlab.ops.projection import project_maximum
 
 OPAQUE = 0.5
 """Opacity above which a pixel belongs to the object."""
-NUM_CANDIDATES = 512
-"""Thresholds tried, a factor of at most 1.023 apart."""
+NUM_CANDIDATES = 2048
+"""Thresholds tried, a factor of at most 1.006 apart."""
 LOWEST = 1e-5
-"""Lowest threshold tried, as a fraction of the largest density."""
+"""Lowest density that counts, as a fraction of the largest."""
 PLATEAU = 0.001
 """Thresholds whose IoU is this close to the best count as equally good."""
 
@@ -64,15 +67,54 @@ def mean_iou(
     return float(torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean())
 
 
+def log_density(
+    density: Float[Tensor, "resolution resolution resolution"], threshold: float | None = None
+) -> tuple[Float[Tensor, "resolution resolution resolution"], float]:
+    """Return L = log(density / floor), 0 below the floor, and the floor.
+
+    A density falls by a constant factor a cell outside an object, so its logarithm, not itself, is
+    nearly linear between nodes: surfaces of L are several times smoother than those of the density.
+
+    Args:
+        density: 1 / world unit.
+        threshold: if one is given, the floor lies below it as well.
+
+    Raises:
+        InputError: a density is not finite, none is positive, or none exceeds the threshold.
+    """
+    high = float(density.max())
+    if not math.isfinite(high) or not bool(torch.isfinite(density).all()):
+        raise InputError(
+            "the field has densities that are not finite.", "use an earlier state of the run."
+        )
+    if high <= 0:
+        raise InputError(
+            "there is nothing to export: the density is zero everywhere.",
+            "optimise for more steps, or start again with another seed.",
+        )
+    if threshold is not None and threshold >= high:
+        raise InputError(
+            f"no density exceeds the threshold {threshold:g}; the largest is {high:g}.",
+            f"use a threshold below {high:g}, or leave it unset to have one found.",
+        )
+    floor = LOWEST * min(high, threshold if threshold is not None else high)
+    return (density.detach() / floor).clamp(min=1).log(), floor
+
+
 def find_threshold(
-    values: Float[Tensor, "resolution resolution resolution"],
+    density: Float[Tensor, "resolution resolution resolution"],
     half_extent: float,
     reference: SilhouetteReference,
 ) -> Threshold:
     """Find the threshold whose surface has the outline of the rendered opacity.
 
-    The middle (geometric mean) of all thresholds within `PLATEAU` of the best IoU is taken, so a
+    The middle (in the logarithm) of all thresholds within `PLATEAU` of the best IoU is taken, so a
     field with a hard edge is cut where both sides leave the most room.
+
+    Args:
+        density: at the nodes of the cube, as `isosurface.extract` takes it; 1 / world unit.
+        half_extent: of the cube, world units.
+        reference: what was rendered.
 
     Raises:
         InputError: nothing is opaque in the renders, or the field is empty along opaque pixels.
@@ -85,33 +127,27 @@ def find_threshold(
             "optimise for more steps, or start again with another seed.",
         )
     height, width = mask.shape[1:3]
-    m = project_maximum(values, half_extent, reference.cameras.to(values.device), height, width)
-    m = m.to(mask.device)
-    candidates = _candidates(m, mask)
-    iou = torch.stack([_view_iou(m[v], mask[v], candidates) for v in range(len(m))]).mean(dim=0)
-    best = float(iou.max())
-    plateau = candidates[iou >= best - PLATEAU]
-    return Threshold(float((plateau[0] * plateau[-1]).sqrt()), best)
-
-
-def _candidates(m: Tensor, mask: Tensor) -> Tensor:
-    """Spread thresholds evenly in their logarithm, increasing."""
+    values, floor = log_density(density)
+    cameras = reference.cameras.to(values.device)
+    m = project_maximum(values, half_extent, cameras, height, width).to(mask.device)
     if not bool((m[mask] > 0).any()):
         raise InputError(
             "there is nothing to export: the density is zero wherever the renders are opaque.",
             "raise export.resolution, or optimise for more steps.",
         )
-    high = m.max().double()
-    low = torch.maximum(m[m > 0].min().double(), high * LOWEST)
-    fraction = torch.linspace(0, 1, NUM_CANDIDATES, dtype=torch.float64, device=m.device)
-    # the highest is just below the largest density, so that the surface is never empty
-    return low * (high / low) ** fraction * (1 - 1e-6)
+    # the highest lies just below the largest density, so that the surface is never empty
+    fraction = torch.linspace(0, 1 - 1e-4, NUM_CANDIDATES + 1, device=m.device)[1:]
+    candidates = m.max() * fraction
+    iou = torch.stack([_view_iou(m[v], mask[v], candidates) for v in range(len(m))]).mean(dim=0)
+    best = float(iou.max())
+    plateau = candidates[iou >= best - PLATEAU]
+    return Threshold(floor * math.exp(float(plateau[0] + plateau[-1]) / 2), best)
 
 
 def _view_iou(m: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
     """Return the IoU of {m > tau} and the mask of one view for every candidate tau."""
-    inside = m[mask].double().sort().values
-    everywhere = m.flatten().double().sort().values
+    inside = m[mask].sort().values
+    everywhere = m.flatten().sort().values
 
     def above(ordered: Tensor) -> Tensor:
         return len(ordered) - torch.searchsorted(ordered, candidates, right=True)

@@ -4,7 +4,6 @@ xatlas (Young 2016-2022) makes few charts with little distortion, but crashes or
 meshes, and which ones cannot be predicted. A child process can die or be ended without harm.
 """
 
-import logging
 import subprocess
 import sys
 import tempfile
@@ -24,8 +23,6 @@ PADDING = 4
 POLL_SECONDS = 0.2
 CHILD = (sys.executable, str(Path(__file__).with_name("unwrap_child.py")))
 """Command that is given the paths of an input and an output file."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,6 @@ def unwrap(
         unwrapped = _run_child(mesh, texture_size, time_limit, on_progress, child)
         if isinstance(unwrapped, str):
             warning = f"{unwrapped}; unwrapped by box projection instead"
-            logger.warning("%s", warning)
     if not isinstance(unwrapped, Unwrapped):
         method, unwrapped = "box", unwrap_box(mesh, texture_size, PADDING)
     cut = Mesh(

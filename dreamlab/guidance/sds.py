@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
-from dreamlab.core.schedules import Scalar, Schedule, value_at
+from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.guidance import base
 from dreamlab.guidance.guided import guided_noise
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
@@ -54,10 +54,14 @@ class Config:
     def __post_init__(self) -> None:
         if not 0.0 <= self.cfg_rescale <= 1.0:
             raise ValueError(f"cfg_rescale must lie in [0, 1], got {self.cfg_rescale}")
-        if not (isinstance(self.latent_weight, Schedule) or self.latent_weight > 0) and not (
-            isinstance(self.image_weight, Schedule) or self.image_weight > 0
-        ):
-            raise ValueError("one of latent_weight and image_weight must be positive")
+        weights = [
+            value_at(w, end) for w in (self.latent_weight, self.image_weight) for end in (0.0, 1.0)
+        ]
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(
+                "latent_weight and image_weight must be >= 0, and one of them positive, "
+                f"got {self.latent_weight} and {self.image_weight}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"{name!r} is not a device.", "allowed: auto, cpu, cuda, cuda:0, cuda:1, …")
+        raise InputError(f"{name!r} is not a device.", "allowed: auto, cpu, cuda, cuda:1, …")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise MissingError(
             f"there is no device {name} (CUDA cards found: {torch.cuda.device_count()}).",

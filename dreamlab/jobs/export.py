@@ -43,6 +43,11 @@ class Exported:
     files: list[Path]
     report: ExportReport
 
+    @property
+    def glb(self) -> Path | None:
+        """The GLB, if that format was asked for."""
+        return next((path for path in self.files if path.suffix == ".glb"), None)
+
 
 def silhouettes(stage: Stage) -> SilhouetteReference:
     """Render the opacity of a stage from two rings of views."""

@@ -78,7 +78,8 @@ def generate(
     Raises:
         DreamlabError: see its subclasses; the run folder keeps what was finished.
     """
-    return _perform(folder or prepare(config), config, device, stop, on_event, resume=False)
+    chosen = pick_device(device)
+    return _perform(folder or prepare(config), config, chosen, stop, on_event, resume=False)
 
 
 def resume(
@@ -101,24 +102,23 @@ def resume(
             f"to make its files again, use `dreamlab export {folder.root}`; for another result, "
             "run `dreamlab generate --config` of its config.yaml with another --seed.",
         )
-    return _perform(folder, config, device, stop, on_event, resume=True)
+    return _perform(folder, config, pick_device(device), stop, on_event, resume=True)
 
 
 def _perform(
     folder: RunFolder,
     config: RunConfig,
-    device: str,
+    device: torch.device,
     stop: StopFlag | None,
     listener: Listener | None,
     *,
     resume: bool,
 ) -> Outcome:
     """Run the job, and leave job.json telling how it ended."""
-    chosen = pick_device(device)
     state.begin(folder)
     with log_to(folder.log):
         try:
-            job = _Job(folder, config, chosen, stop or StopFlag(), Phases(folder, listener))
+            job = _Job(folder, config, device, stop or StopFlag(), Phases(folder, listener))
             outcome = job.run(resume)
         except KeyboardInterrupt:
             state.finish(folder, "stopped", "interrupted.", f"dreamlab resume {folder.root}")
@@ -173,7 +173,7 @@ class _Job:
             failure = self._export_failure(error)
         with self.phases.phase("turntable") as moved:
             write_sheet(trained.stage, self.folder.preview, moved)
-            glb = next((f for f in exported.files if f.suffix == ".glb"), None) if exported else None
+            glb = exported.glb if exported else None
             shown = write_turntable(trained.stage, glb, self.folder.turntable, moved)
         report = make_report(self.config, trained, exported, self.phases) | {"turntable": shown}
         write_json(self.folder.report, report)

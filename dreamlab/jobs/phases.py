@@ -11,9 +11,8 @@ itself:
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
@@ -21,14 +20,8 @@ from dreamlab.training.events import Event, EventStream, Listener
 
 AVERAGED_STEPS = 32
 """Last steps of a stage over which the metrics in the report are averaged."""
-
-
-class Moved(Protocol):
-    """Reports that a phase moved on."""
-
-    def __call__(self, fraction: float, part: str = "") -> None:
-        """Say which fraction of the phase is done, or of the `part` of it that is named."""
-        ...
+Moved = Callable[[float, str], None]
+"""Is told which fraction of a phase is done, or of the part of it that is named."""
 
 
 class Phases:
@@ -59,7 +52,7 @@ class Phases:
         self.stream.emit("phase", phase=name, steps=None)
         begin = time.monotonic()
 
-        def moved(fraction: float, part: str = "") -> None:
+        def moved(fraction: float, part: str) -> None:
             if self.listener:
                 values = {"phase": name, "fraction": fraction, "part": part}
                 self.listener(Event("progress", values))
@@ -83,7 +76,7 @@ class Phases:
             self.listener(event)
 
     def last_metrics(self, stage: str) -> dict[str, float]:
-        """Average the metrics over the last steps of a stage; those that were not finite are out."""
+        """Average the metrics over the last steps of a stage, leaving out what is not finite."""
         sums: dict[str, list[float]] = defaultdict(list)
         for event in self._last[stage]:
             for name, value in {"loss": event.values["loss"], **event.values["metrics"]}.items():

@@ -22,11 +22,13 @@ from dreamlab.jobs.recipe_files import (
     DEFAULT_RECIPE,
     QUALITIES,
     Quality,
+    list_recipes,
     read_recipe,
 )
-from dreamlab.jobs.recipe_files import list_recipes as list_recipes
 from dreamlab.priors.load import PriorConfig, resolve_model
 from dreamlab.systems.settings import StageConfig
+
+__all__ = ["RunConfig", "check_recipe", "list_recipes", "load_recipe", "load_run_config"]
 
 MAX_PROMPT = 1000
 """Characters; the text encoders read less than half of that."""

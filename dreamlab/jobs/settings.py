@@ -19,6 +19,9 @@ KINDS: dict[str, components.Kind] = {
 }
 """Fields of a stage that hold a component, and the folder it is found in."""
 
+FIXED = ("prompt", "recipe", "quality", "version")
+"""Fields of a run that are no settings: options of the command line, or of its record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -41,8 +44,8 @@ def list_settings(
         InputError: there is no such recipe or quality, or no key begins with `prefix`.
     """
     config = load_recipe(recipe, quality, prompt=SAMPLE_PROMPT)
-    everything = [setting for setting in _walk(config, "") if setting.key not in ("prompt", "version")]
-    found = [s for s in everything if not prefix or s.key == prefix or s.key.startswith(f"{prefix}.")]
+    everything = [setting for setting in _walk(config, "") if setting.key not in FIXED]
+    found = [s for s in everything if f"{s.key}.".startswith(f"{prefix}." if prefix else "")]
     if not found:
         parents = {s.key for s in everything} | {s.key.rpartition(".")[0] for s in everything}
         raise InputError(f"no setting is called {prefix!r}.", nearest(prefix, parents - {""}))

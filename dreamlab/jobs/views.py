@@ -65,6 +65,12 @@ def field_renderer(stage: Stage, size: int) -> Callable[[Cameras], Render]:
     return lambda cameras: stage.render(cameras, size, size, normals=True, background=white)
 
 
+def mesh_renderer(glb: Path, size: int) -> Callable[[Cameras], Render]:
+    """Return a function that renders an exported GLB, put back where the field was."""
+    mesh = load_glb(glb, undo_placement=True)
+    return lambda cameras: render_mesh(mesh, cameras, size, size)
+
+
 def write_sheet(stage: Stage, path: Path, moved: Moved) -> None:
     """Write the contact sheet: azimuths from the front round, by rgb, normal and opacity."""
     cameras = stage.view_around(SHEET_VIEWS)
@@ -90,12 +96,8 @@ def write_turntable(
         path: of the video.
         moved: is told how much is done.
     """
-    if glb is None:
-        render, shown = field_renderer(stage, FIELD_SIZE), "trained field"
-    else:
-        mesh = load_glb(glb, undo_placement=True)
-        render, shown = lambda views: render_mesh(mesh, views, MESH_SIZE, MESH_SIZE), "exported mesh"
+    render = field_renderer(stage, FIELD_SIZE) if glb is None else mesh_renderer(glb, MESH_SIZE)
     images = draw(render, stage.view_around(FRAMES), moved, "turntable")
     frames = np.concatenate([images["rgb"], images["normal"]], axis=2)
     write_video(path, list(frames), fps=FRAMES_PER_SECOND)
-    return shown
+    return "trained field" if glb is None else "exported mesh"

@@ -14,15 +14,13 @@ from dreamlab.priors.toybox.views import sample_views
 COLUMNS = 6
 CELL = 192
 IMAGE_SIZE = 192
-CAPTION_CHARACTERS = 31
-"""As many as fit into a cell's width."""
+CAPTION_WIDTH = 31
+"""Characters that fit into a cell."""
 
 MID_GREY = 110
 
 
-def world_sheet(
-    prompts: Sequence[str], *, count: int, seed: int
-) -> tuple[Image.Image, list[str]]:
+def world_sheet(prompts: Sequence[str], *, count: int, seed: int) -> tuple[Image.Image, list[str]]:
     """Draw the scenes that the prompts mean, or `count` random ones, each from a random view.
 
     Returns:
@@ -54,7 +52,7 @@ def world_sheet(
 def _captioned(image: np.ndarray, caption: str) -> np.ndarray:
     """Write a caption into the lower edge of a picture."""
     picture = Image.fromarray(image)
-    short = caption if len(caption) <= CAPTION_CHARACTERS else caption[: CAPTION_CHARACTERS - 1] + "…"
+    short = caption if len(caption) <= CAPTION_WIDTH else caption[: CAPTION_WIDTH - 1] + "…"
     fill = "black" if image[-1, 0].mean() > MID_GREY else "white"
     ImageDraw.Draw(picture).text((4, IMAGE_SIZE - 14), short, fill=fill)
     return np.asarray(picture)

@@ -35,17 +35,21 @@ def find_local(source: str) -> Path | None:
 
 
 def _local_folder(source: str) -> Path | None:
-    if source.startswith(PACKAGED):
-        return PACKAGE / source.removeprefix(PACKAGED)
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
+    if (folder := _folder_on_disk(source)) is not None:
+        return folder
     if is_hub_id(source):
         from huggingface_hub import try_to_load_from_cache
 
         index = try_to_load_from_cache(source, "model_index.json")
         return Path(index).parent if isinstance(index, str) else None
     return None
+
+
+def _folder_on_disk(source: str) -> Path | None:
+    if source.startswith(PACKAGED):
+        return PACKAGE / source.removeprefix(PACKAGED)
+    folder = Path(source).expanduser()
+    return folder.resolve() if folder.is_dir() else None
 
 
 def locate(name: str, sources: Sequence[str], *, prefer_half: bool = False) -> Path:
@@ -64,10 +68,10 @@ def locate(name: str, sources: Sequence[str], *, prefer_half: bool = False) -> P
             return folder
     problems: list[str] = []
     for source in sources:
-        if not is_hub_id(source) or _local_folder(source) == Path(source).expanduser().resolve():
-            folder = _local_folder(source)
-            lacking = missing_parts(folder) if folder else ["everything"]
-            problems.append(f"{folder or source} lacks {', '.join(lacking)}")
+        if (folder := _folder_on_disk(source)) is not None:
+            problems.append(f"{folder} lacks {', '.join(missing_parts(folder))}")
+        elif not is_hub_id(source):
+            problems.append(f"there is no folder {source}")
         elif is_offline():
             problems.append(f"{source} is not in the hub's cache, and HF_HUB_OFFLINE is set")
         else:

@@ -102,23 +102,42 @@ def sample_shading(
     return Shading(_mode(config, u) if lit else "albedo", light, ambient)
 
 
+def irradiance(
+    normal: Float[Tensor, "batch *pixels 3"], shading: Shading
+) -> Float[Tensor, "batch *pixels 1"]:
+    """Return a + (1 - a) max(0, n . l); a zero normal receives ambient light only.
+
+    Gradients: to the normal, none where it faces away from the light.
+    """
+    per_view = (len(normal), *[1] * (normal.ndim - 2))
+    light = shading.light_direction.reshape(*per_view, 3)
+    ambient = shading.ambient.reshape(*per_view, 1)
+    diffuse = (normal * light).sum(-1, keepdim=True).clamp(min=0)
+    return ambient + (1 - ambient) * diffuse
+
+
 def shade(
     albedo: Float[Tensor, "batch *pixels 3"],
     normal: Float[Tensor, "batch *pixels 3"],
     shading: Shading,
+    *,
+    white: Float[Tensor, "batch *pixels 1"] | float = 1.0,
 ) -> Float[Tensor, "batch *pixels 3"]:
-    """Light `albedo`, sRGB in [0, 1]; a zero normal receives ambient light only.
+    """Light `albedo`, sRGB in [0, 1].
 
-    Gradients: to the albedo and to the normal (none where it faces away from the light).
+    Args:
+        albedo: of one item or image for each entry of `shading`.
+        normal: unit vectors, world space.
+        shading: lights and mode.
+        white: what textureless objects show instead of the albedo: 1, or the opacity for an
+            albedo that has been multiplied with it.
+
+    Gradients: to the albedo, the normal and `white`.
     """
     if shading.mode == "albedo":
         return albedo
-    per_view = (len(albedo), *[1] * (albedo.ndim - 2))
-    light = shading.light_direction.reshape(*per_view, 3)
-    ambient = shading.ambient.reshape(*per_view, 1)
-    diffuse = (normal * light).sum(-1, keepdim=True).clamp(min=0)
-    base = albedo if shading.mode == "lambertian" else torch.ones_like(albedo)
-    return base * (ambient + (1 - ambient) * diffuse)
+    light = irradiance(normal, shading)
+    return (albedo if shading.mode == "lambertian" else torch.ones_like(albedo) * white) * light
 
 
 def _mode(config: ShadingConfig, u: float) -> ShadingMode:

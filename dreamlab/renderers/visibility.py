@@ -7,13 +7,13 @@ exp(-optical depth). `N` samples of `R` rays, packed one ray after the other.
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dreamlab.ops.march import Samples
 
 OPAQUE_DEPTH = -math.log(1e-4)
-"""Optical depth behind which nothing is seen: transmittance 1e-4, as in nerfacc."""
+"""Optical depth behind which samples weigh nothing: `composite` stops at transmittance 1e-4."""
 
 
 def optical_depth_before(
@@ -28,6 +28,11 @@ def optical_depth_before(
     before = depth.cumsum(0) - depth
     first = samples.offsets.index_select(0, samples.ray_index)
     return (before - before.index_select(0, first)).to(density.dtype)
+
+
+def is_hidden(density: Float[Tensor, " samples"], samples: Samples) -> Bool[Tensor, " samples"]:
+    """Return which samples lie behind an opaque surface, so that `composite` ignores them."""
+    return optical_depth_before(density, samples) > OPAQUE_DEPTH
 
 
 def one_empty_sample(samples: Samples) -> Samples:

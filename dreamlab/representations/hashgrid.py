@@ -24,7 +24,6 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
@@ -50,7 +49,7 @@ from dreamlab.representations.normals import (
 TABLE_SPREAD = 1e-4
 """Table entries start uniform in [-1e-4, 1e-4] (instant-ngp, section 4)."""
 CHUNK = 1 << 17
-"""Points evaluated at once where no gradient is needed; bounds memory to about 50 MB."""
+"""Points evaluated at once where no gradient is needed; bounds memory to about 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,11 @@ class Config:
                 f"half_extent and blob_radius must be positive, got {self.half_extent} and "
                 f"{self.blob_radius}"
             )
+        for progress in (0.0, 1.0):
+            if value_at(self.normal_eps, progress) <= 0:
+                raise ValueError(f"normal_eps must stay positive, got {self.normal_eps}")
+            if value_at(self.density_noise, progress) < 0:
+                raise ValueError(f"density_noise must stay >= 0, got {self.density_noise}")
         if self.hidden_width < 1:
             raise ValueError(f"hidden_width must be at least 1, got {self.hidden_width}")
         if not 0 <= self.all_levels_at <= 1:
@@ -262,7 +266,7 @@ class HashGridField(nn.Module):
 
     def _perceptron(self, encoding: Tensor, layers: nn.ParameterList) -> Tensor:
         first, second = layers
-        return functional.relu(encoding @ (self.level_weights[:, None] * first)) @ second
+        return (encoding @ (self.level_weights[:, None] * first)).relu_() @ second
 
 
 def build(config: Config, generator: torch.Generator | None = None) -> HashGridField:

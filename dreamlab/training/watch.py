@@ -1,9 +1,9 @@
 """Collapse watch: notices that an optimisation has gone bad, and how often it was brought back.
 
 Bad is a loss or a gradient that is not finite, or views that have all been empty, or all been
-full, for `PATIENCE` steps on end or in the last step of a stage. The run then goes back to its last good state with half the
-learning rate; after `MAX_RESTORES` times it gives up. All of this is a function of what the steps
-returned, so a repeated run repeats it.
+full, for `PATIENCE` steps on end or in the last step of a stage. The run then goes back to its last
+good state with half the learning rate; after `MAX_RESTORES` times it gives up. All of this is a
+function of what the steps returned, so a repeated run repeats it.
 
 Glossary: opacity, the mean alpha over all views of a step.
 """
@@ -54,7 +54,7 @@ class CollapseWatch:
     def judge(
         self, loss: float, gradient_norm: float, opacity: float, *, is_last: bool = False
     ) -> str | None:
-        """Take note of a step, which may be the last of its stage; return what is wrong, or None."""
+        """Take note of a step, maybe the last of its stage; return what is wrong, or None."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(gradient_norm):

@@ -1,9 +1,12 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 from soft_shapes import SoftShape, ball, octant_color, reference_of, torus, views
 
 from dreamlab.core.errors import InputError
-from dreamlab.export.threshold import SilhouetteReference, find_threshold, mean_iou
+from dreamlab.export.threshold import SilhouetteReference, find_threshold, log_density, mean_iou
 from dreamlab.ops.isosurface import extract
 from dreamlab.ops.raycast import silhouette
 
@@ -66,9 +69,36 @@ def test_transparent_renders_are_refused_with_a_fix():
 
 
 def test_an_empty_field_is_refused_with_a_fix():
-    with pytest.raises(InputError, match="density is zero") as caught:
+    with pytest.raises(InputError, match="zero everywhere") as caught:
         find_threshold(torch.zeros(16, 16, 16), 1.0, disc_reference(0.5, 16))
+    assert "steps" in caught.value.fix
+    corner = torch.zeros(16, 16, 16)
+    corner[0, 0, 0] = 1.0
+    with pytest.raises(InputError, match="zero wherever") as caught:
+        find_threshold(corner, 1.0, disc_reference(0.2, 16))
     assert "resolution" in caught.value.fix
+
+
+def test_densities_that_are_not_finite_are_refused():
+    values = torch.ones(8, 8, 8)
+    for bad in (float("nan"), float("inf")):
+        values[1, 2, 3] = bad
+        with pytest.raises(InputError, match="not finite"):
+            log_density(values)
+
+
+def test_log_density_keeps_the_order_and_interpolates_exponential_edges_exactly():
+    shape = SoftShape(ball(0.6), octant_color, peak=1e4, softness=0.01)
+    values = shape.density_grid(40)
+    logarithm, floor = log_density(values, 20.0)
+    assert torch.equal(logarithm > math.log(20.0 / floor), values > 20.0)
+    radius = 0.6 - 0.01 * math.log(20.0 / 1e4)  # far outside, density = peak exp(-distance / s)
+
+    def spread(mesh) -> float:
+        return float(np.abs(np.linalg.norm(mesh.vertices, axis=1) - radius).max())
+
+    assert spread(extract(logarithm, math.log(20.0 / floor), 1.0)) < 0.004
+    assert spread(extract(values, 20.0, 1.0)) > 0.02
 
 
 def test_iou_of_masks():

@@ -57,7 +57,9 @@ def test_every_triangle_gets_area_in_the_texture(mesh, method):
     a, b, c = np.moveaxis(result.mesh.uv[result.mesh.faces], 1, 0)
     ab, ac = b - a, c - a
     signed = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
-    assert (signed > 0).mean() > 0.99  # the texture is not mirrored
+    assert (np.abs(signed) > 0).all()
+    if method == "box":
+        assert (signed > 0).all()  # nothing is mirrored
 
 
 def test_a_crashing_child_falls_back_to_the_box(mesh):
@@ -147,9 +149,8 @@ def test_an_interrupt_ends_the_child(mesh, tmp_path):
 def test_the_child_does_not_import_torch():
     script = CHILD[1]
     code = f"import runpy, sys; runpy.run_path({str(script)!r}); print('torch' in sys.modules)"
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "False"
 
 

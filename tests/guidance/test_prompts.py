@@ -68,8 +68,15 @@ def test_mixed_embeddings_follow_azimuth(view: str):
     azimuth, elevation = [0, 30, -30, 90, 135, 180, 10], [0, 0, 0, 0, 0, 0, 70]
     found = prompts(view)[0].for_views(cameras_at(azimuth, elevation))
     expected = torch.tensor(
-        [[1, 0, 0], [2 / 3, 1 / 3, 0], [2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1]]
-        + [[1, 1, 1]]
+        [
+            [1.0, 0.0, 0.0],
+            [2 / 3, 1 / 3, 0.0],
+            [2 / 3, 1 / 3, 0.0],
+            [0.0, 1.0, 0.0],
+            [0.0, 0.5, 0.5],
+            [0.0, 0.0, 1.0],
+            [1.0, 1.0, 1.0],
+        ]
     )
     torch.testing.assert_close(found.positive[:, 0, 0], expected)
 
@@ -120,5 +127,5 @@ def test_words_and_their_place_can_be_chosen():
     ],
 )
 def test_impossible_settings_are_refused(options):
-    with pytest.raises(ValueError, match="template|angle"):
+    with pytest.raises(ValueError, match=r"template|angle"):
         PromptConfig(**options)

@@ -101,5 +101,5 @@ def test_views_share_a_time_only_when_asked(policy):
     ],
 )
 def test_impossible_ranges_are_refused(options):
-    with pytest.raises(ValueError, match="t_min|jitter"):
+    with pytest.raises(ValueError, match=r"t_min|jitter"):
         TimestepConfig(**options)

@@ -3,7 +3,7 @@
 import pytest
 
 from dreamlab.core.errors import InputError
-from dreamlab.jobs.recipe_files import QUALITIES, read_recipe, list_recipes
+from dreamlab.jobs.recipe_files import QUALITIES, list_recipes, read_recipe
 
 
 def test_the_recipes_are_the_yaml_files_but_not_the_table_of_models():

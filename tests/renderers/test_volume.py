@@ -57,10 +57,9 @@ def cameras(*azimuths: float, elevation: float = 20.0) -> Cameras:
     return orbit_cameras(azimuth, elevation * constant, 3.0 * constant, 42.0 * constant)
 
 
-def renderer_of(field, *, steps: int = 512, background=SOLID_WHITE) -> VolumeRenderer:
+def renderer_of(field, *, steps: int = 512, background=SOLID_WHITE, **config) -> VolumeRenderer:
     """Return a renderer whose grid has not been refreshed yet: every cell counts as occupied."""
-    config = Config(steps_per_diagonal=steps, occupancy_resolution=32, background=background)
-    return VolumeRenderer(config, field)
+    return VolumeRenderer(Config(steps_per_diagonal=steps, background=background, **config), field)
 
 
 def evaluate(renderer, views: Cameras, size: int = 24, **options) -> Render:
@@ -76,6 +75,10 @@ def train(renderer, views: Cameras, size: int = 24, seed: int = 0, **options) ->
     )
 
 
+def images_of(render: Render) -> list[str]:
+    return [name for name, image in vars(render).items() if image is not None]
+
+
 def test_opacity_of_a_ball_is_that_of_its_chord():
     ball, views = Ball(density=3.0), cameras(0.0, 130.0)
     image = evaluate(renderer_of(ball), views)
@@ -86,9 +89,10 @@ def test_opacity_of_a_ball_is_that_of_its_chord():
     assert (image.alpha[..., 0] - expected).abs().mean() < 0.3 * step
 
 
-def test_depth_and_normal_of_an_opaque_ball_are_those_of_its_surface():
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_depth_and_normal_of_an_opaque_ball_are_those_of_its_surface(normals):
     ball, views = Ball(density=2000.0), cameras(40.0)
-    image = evaluate(renderer_of(ball), views, normals=True)
+    image = evaluate(renderer_of(ball, normals=normals), views, normals=True)
     origins, directions = views.rays(24, 24)
     enter, leave = ball.entry_and_exit(origins, directions)
     hit = (leave - enter) > 0.1
@@ -98,7 +102,9 @@ def test_depth_and_normal_of_an_opaque_ball_are_those_of_its_surface():
     assert ((depth - enter)[hit].abs() < step).all()
     normal = (origins + enter[..., None] * directions) / ball.radius
     assert image.normal is not None
-    assert ((image.normal - normal)[hit].norm(dim=-1) < 0.05).all()
+    error = (image.normal - normal)[hit].norm(dim=-1)
+    assert error.median() < 0.05
+    assert (error < (0.05 if normals == "density" else 0.3)).all()
 
 
 def test_depth_of_a_thin_fog_is_the_middle_of_the_chord_and_its_variance_that_of_a_segment():
@@ -128,45 +134,63 @@ def test_colour_is_composited_over_the_background():
     assert torch.allclose(over_picture.rgb, over_black.rgb + (1 - image.alpha) * picture)
 
 
-def test_views_rendered_together_equal_views_rendered_alone():
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_views_rendered_together_equal_views_rendered_alone(normals):
     ball, views = Ball(center=(0.2, 0.1, -0.1)), cameras(0.0, 75.0, 200.0)
-    renderer = renderer_of(ball, steps=128)
+    renderer = renderer_of(ball, steps=128, normals=normals)
     shading = headlight(views, "lambertian", 0.3)
     together = evaluate(renderer, views, shading=shading, depth_variance=True)
     for i in range(3):
         one = torch.tensor([i])
         alone = evaluate(renderer, views[one], shading=shading.of(one), depth_variance=True)
-        for name in ("rgb", "alpha", "depth", "normal", "depth_variance", "orientation"):
+        for name in images_of(together):
             assert torch.allclose(getattr(alone, name)[0], getattr(together, name)[i], atol=1e-6)
     first = torch.tensor([0])
     with_jitter = train(renderer, views).alpha[0]
     assert torch.allclose(train(renderer, views[first]).alpha[0], with_jitter, atol=1e-6)
 
 
-def test_chunks_do_not_show(monkeypatch):
-    renderer, views = renderer_of(Ball(), steps=128), cameras(10.0, 100.0)
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_chunks_do_not_show(monkeypatch, normals):
+    renderer, views = renderer_of(Ball(), steps=128, normals=normals), cameras(10.0, 100.0)
     whole = evaluate(renderer, views, normals=True)
     monkeypatch.setattr(volume, "EVALUATION_RAYS", 50)
     pieces = evaluate(renderer, views, normals=True)
-    for name in ("rgb", "alpha", "depth", "normal", "orientation"):
+    for name in images_of(whole):
         assert torch.allclose(getattr(whole, name), getattr(pieces, name), atol=1e-6)
 
 
-def test_leaving_out_what_lies_behind_an_opaque_surface_changes_neither_image_nor_gradient(
-    monkeypatch,
-):
-    def render_and_differentiate() -> tuple[Tensor, Tensor, Tensor]:
+def test_leaving_out_what_is_hidden_changes_neither_image_nor_gradient():
+    def render_and_differentiate(hidden_share: float) -> tuple[Tensor, Tensor, Tensor]:
         ball = Ball(density=60.0)
-        image = train(renderer_of(ball, steps=128), cameras(0.0))
+        renderer = renderer_of(ball, steps=128)
+        renderer.hidden_share.fill_(hidden_share)
+        image = train(renderer, cameras(0.0))
+        assert renderer.hidden_share == pytest.approx(0.1, abs=0.05)
         (image.rgb * torch.linspace(0, 1, 24)[:, None]).sum().backward()
         assert ball.strength.grad is not None
         assert ball.paint.grad is not None
         return image.rgb.detach(), ball.strength.grad, ball.paint.grad
 
-    pruned = render_and_differentiate()
-    monkeypatch.setattr(volume, "OPAQUE_DEPTH", math.inf)
-    for got, wanted in zip(pruned, render_and_differentiate(), strict=True):
-        assert torch.allclose(got, wanted, rtol=1e-3, atol=1e-3)
+    everything, visible = render_and_differentiate(0.0), render_and_differentiate(0.9)
+    for got, wanted in zip(visible, everything, strict=True):
+        assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_hidden_samples_are_left_out_once_they_are_many():
+    ball = Ball(radius=0.9, density=60.0)
+    renderer, sizes = renderer_of(ball, steps=128), []
+    ball.density_and_color = lambda points: (
+        sizes.append(len(points)) or (ball.density(points), ball.paint.expand_as(points))
+    )
+    for _ in range(3):
+        train(renderer, cameras(0.0), size=8)
+    assert renderer.hidden_share > volume.WORTH_PRUNING
+    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[2] == sizes[1]
+    before = renderer.hidden_share.clone()
+    evaluate(renderer, cameras(180.0))
+    assert renderer.hidden_share == before
 
 
 def test_skipping_empty_cells_does_not_change_the_image():
@@ -193,16 +217,17 @@ def test_jitter_changes_samples_but_not_the_mean_image():
     assert (draws.mean(dim=0)[..., 0] - expected).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("normals", ["depth", "density"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_batch_that_misses_everything_shows_the_background(training):
+def test_a_batch_that_misses_everything_shows_the_background(training, normals):
     ball = Ball(density=0.0)
-    renderer, views = renderer_of(ball), cameras(0.0, 180.0)
+    renderer, views = renderer_of(ball, normals=normals), cameras(0.0, 180.0)
     renderer.occupancy.binary.fill_(False)
     image = (train if training else evaluate)(renderer, views, size=8, normals=True)
     assert torch.equal(image.rgb, torch.ones(2, 8, 8, 3))
-    for zero in (image.alpha, image.depth, image.normal, image.orientation):
-        assert zero is not None
-        assert not zero.any()
+    assert set(images_of(image)) >= {"rgb", "alpha", "depth", "normal"}
+    for name in set(images_of(image)) - {"rgb"}:
+        assert not getattr(image, name).any()
     assert image.rgb.requires_grad == training
     if training:
         (image.rgb.sum() + image.alpha.sum() + image.depth.sum()).backward()
@@ -226,19 +251,44 @@ def test_orientation_is_zero_for_outward_normals_and_counts_inward_ones():
     outward = Ball(density=500.0)
     inward = Ball(density=500.0)
     inward.normal = lambda points: -outward.normal(points)
-    assert evaluate(renderer_of(outward, steps=128), views, normals=True).orientation.max() < 1e-3
-    image = evaluate(renderer_of(inward, steps=128), views, normals=True)
-    assert image.orientation[0, 12, 12] == pytest.approx(1.0, abs=0.05)
+
+    def orientation(ball: Ball) -> Tensor:
+        renderer = renderer_of(ball, steps=128, normals="density")
+        image = evaluate(renderer, views, normals=True).orientation
+        assert image is not None
+        return image
+
+    assert orientation(outward).max() < 1e-3
+    assert orientation(inward)[0, 12, 12] == pytest.approx(1.0, abs=0.05)
+    assert evaluate(renderer_of(outward, steps=128), views, normals=True).orientation is None
 
 
-def test_lit_views_follow_the_light():
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_lit_views_follow_the_light(normals):
     views = cameras(0.0, elevation=0.0)
-    renderer = renderer_of(Ball(density=500.0), steps=256)
+    renderer = renderer_of(Ball(density=500.0), steps=256, normals=normals)
     from_left = Shading("textureless", torch.tensor([[0.0, -1.0, 0.0]]), torch.tensor([0.1]))
-    image = evaluate(renderer, views, shading=from_left)
-    left, right = image.rgb[0, 12, 8], image.rgb[0, 12, 15]
+    image = evaluate(renderer, views, shading=from_left, size=48)
+    left, right = image.rgb[0, 24, 17], image.rgb[0, 24, 30]
     assert (left > right + 0.2).all()
-    assert torch.allclose(right, torch.full((3,), 0.1), atol=0.02)
+    assert torch.allclose(right, torch.full((3,), 0.1), atol=0.05)
+    painted = evaluate(
+        renderer,
+        views,
+        shading=Shading("lambertian", from_left.light_direction, from_left.ambient),
+        size=48,
+    )
+    solid = image.alpha[..., 0] > 0.999
+    paint = torch.tensor([0.9, 0.4, 0.1])
+    assert torch.allclose(painted.rgb[solid], image.rgb[solid] * paint, atol=1e-3)
+
+
+def test_lit_faint_fog_is_as_faint_as_unlit_fog():
+    views = cameras(0.0)
+    renderer = renderer_of(Ball(density=0.3), steps=128)
+    lit = headlight(views, "textureless", 1.0)
+    image = evaluate(renderer, views, shading=lit, background=torch.zeros(3))
+    assert torch.allclose(image.rgb, image.alpha.expand_as(image.rgb), atol=1e-5)
 
 
 def test_an_object_at_the_border_of_a_larger_cube_is_where_it_is():
@@ -259,6 +309,14 @@ def test_training_without_a_generator_is_refused():
         VolumeRenderer(Config(), Ball())(views, 4, 4, shading=unlit(views), training=True)
 
 
+def test_evaluation_returns_no_gradient_and_repeats_itself():
+    views = cameras(0.0)
+    renderer = renderer_of(Ball(), steps=64, background=BackgroundConfig(name="learned"))
+    first, second = (evaluate(renderer, views, size=8, normals=True) for _ in range(2))
+    assert torch.equal(first.rgb, second.rgb)
+    assert not any(getattr(first, name).requires_grad for name in images_of(first))
+
+
 def test_the_grid_is_refreshed_only_when_due():
     renderer = VolumeRenderer(Config(occupancy_resolution=16, refresh_every=4), Ball())
     calls = []
@@ -274,7 +332,7 @@ def test_state_round_trip_gives_the_same_image_and_holds_no_field():
     renderer = renderer_of(Ball(), steps=128, background=config)
     fresh = VolumeRenderer(renderer.config, Ball())
     state = renderer.state_dict()
-    assert all(key.startswith(("occupancy.", "background.")) for key in state)
+    assert all(key.startswith(("occupancy.", "background.", "hidden_share")) for key in state)
     fresh.load_state_dict(state)
     assert torch.equal(evaluate(fresh, views).rgb, evaluate(renderer, views).rgb)
     assert torch.equal(fresh.occupancy.binary, renderer.occupancy.binary)

@@ -24,10 +24,10 @@ def view(azimuth: float = 30.0) -> Cameras:
 
 
 def field_and_renderer(
-    steps: int = 96, behind: background.BackgroundConfig = WHITE, **settings
+    steps: int = 96, normals: str = "depth", **settings
 ) -> tuple[HashGridField, VolumeRenderer]:
     field = hashgrid.build(hashgrid.Config(grid=GRID, **settings), generator(0, "field"))
-    config = volume.Config(steps_per_diagonal=steps, occupancy_resolution=32, background=behind)
+    config = volume.Config(steps_per_diagonal=steps, normals=normals, background=WHITE)
     renderer = volume.build(config, field)
     renderer.update(0, 0.0, generator(0, "occupancy"))
     return field, renderer
@@ -42,8 +42,9 @@ def test_the_blob_looks_like_a_ball_of_about_the_wanted_radius():
         assert silhouette == pytest.approx(radius, rel=0.12)
 
 
-def test_a_pixel_s_gradient_agrees_with_finite_differences():
-    field, renderer = field_and_renderer()
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_the_gradient_of_pixels_agrees_with_finite_differences(normals):
+    field, renderer = field_and_renderer(normals=normals)
     with torch.no_grad():
         field.table += 0.3 * torch.randn(field.table.shape, generator=generator(1))
     shading = headlight(view(), "lambertian", 0.4)
@@ -79,8 +80,9 @@ def test_a_batch_that_misses_the_object_has_zero_gradients_everywhere():
         assert not parameter.grad.any()
 
 
-def test_an_empty_batch_that_is_lit_shows_the_background_too():
-    _, renderer = field_and_renderer()
+@pytest.mark.parametrize("normals", ["depth", "density"])
+def test_an_empty_batch_that_is_lit_shows_the_background_too(normals):
+    _, renderer = field_and_renderer(normals=normals)
     renderer.occupancy.binary.fill_(False)
     shading = headlight(view(), "textureless", 0.1)
     image = renderer(view(), 8, 8, shading=shading, training=True, generator=generator(0))

@@ -27,7 +27,9 @@ def test_no_blob_is_zero():
 
 @pytest.mark.parametrize("kind", ["gaussian", "linear", "none"])
 def test_gradient_is_that_of_the_bias_also_at_the_centre(kind):
-    points = torch.cat([torch.zeros(1, 3), torch.randn(9, 3, generator=torch.Generator().manual_seed(0))]).requires_grad_()
+    points = torch.cat(
+        [torch.zeros(1, 3), torch.randn(9, 3, generator=torch.Generator().manual_seed(0))]
+    ).requires_grad_()
     bias = blob_bias(kind, points, 7.0, 0.4)
     gradient = blob_gradient(kind, points.detach(), 7.0, 0.4)
     if kind == "none":

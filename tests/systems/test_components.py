@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
+from toy_run import BallPrior
 
 from dreamlab.core.config import field_docs
 from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Representation
+from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.systems.components import Kind, available, find
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,6 +47,24 @@ def test_a_component_has_documented_frozen_settings_a_builder_and_a_source(
 def test_the_plain_settings_of_a_component_find_it_again(kind: Kind, name: str) -> None:
     component = find(kind, {"name": name})
     assert find(kind, component.plain) == component
+
+
+@pytest.mark.parametrize("name", available("representations"))
+def test_a_representation_satisfies_its_protocol(name: str) -> None:
+    component = find("representations", {"name": name})
+    built = component.module.build(component.config, torch.Generator())
+    assert isinstance(built, Representation) and isinstance(built, torch.nn.Module)
+    trainable = {id(parameter) for parameter in built.parameters()}
+    grouped = [id(p) for group in built.parameter_groups().values() for p in group]
+    assert sorted(grouped) == sorted(trainable), "each parameter is in exactly one group"
+
+
+@pytest.mark.parametrize("name", available("guidance"))
+def test_a_guidance_satisfies_its_protocol(name: str) -> None:
+    component = find("guidance", {"name": name})
+    prior = BallPrior()
+    prompts = Prompts.encode(prior, "a ball", "", PromptConfig())
+    assert isinstance(component.module.build(component.config, prior, prompts), Guidance)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -128,6 +128,29 @@ def test_a_write_that_fails_keeps_what_was_there(
     assert not list(tmp_path.glob(".*"))
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_between_the_renames_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(snapshot(1))
+    rename = os.replace
+
+    def killed_at_the_second(source: Path, target: Path) -> None:
+        if target == checkpoints.last:
+            raise Killed
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed_at_the_second)
+    with pytest.raises(Killed):
+        checkpoints.save(snapshot(2))
+    assert not checkpoints.last.exists()
+    assert_same(Checkpoints(tmp_path).load(HASH), snapshot(1))
+
+
 def test_remains_of_a_killed_write_are_removed(tmp_path: Path) -> None:
     remains = tmp_path / ".last.safetensors.123.part.safetensors"
     remains.write_bytes(b"half")

@@ -15,11 +15,11 @@ from dreamlab.core.errors import DivergedError, InputError, MemoryExhaustedError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prediction
 from dreamlab.systems.stage import Stage
-from dreamlab.training import loop
+from dreamlab.training import loop, watch
 from dreamlab.training.events import Event
 from dreamlab.training.loop import Trained, load_trained
 from dreamlab.training.stop import StopFlag
-from dreamlab.training.watch import MAX_RESTORES, PATIENCE
+from dreamlab.training.watch import MAX_RESTORES
 
 PLAN: dict[str, Any] = {"prompt": "a ball", "negative_prompt": "", "seed": 0}
 
@@ -220,7 +220,7 @@ def on_event(event):
     if moment == "in training" and event.kind == "step" and event.values["step"] == 10:
         die()
 
-whole_write, whole_rename, saves = checkpoint.save_file, os.replace, []
+whole_write, saves = checkpoint.save_file, []
 
 def half_write(tensors, path, metadata):
     saves.append(path)
@@ -229,18 +229,12 @@ def half_write(tensors, path, metadata):
         os.truncate(path, os.path.getsize(path) // 2)
         die()
 
-def half_rename(source, target):
-    if moment == "between renames" and len(saves) == 3 and str(target).endswith("last.safetensors"):
-        die()
-    whole_rename(source, target)
-
 checkpoint.save_file = half_write
-os.replace = half_rename
 toy_train(root, on_event=on_event)
 """
 
 
-@pytest.mark.parametrize("moment", ["in training", "in a write", "between renames"])
+@pytest.mark.parametrize("moment", ["in training", "in a write"])
 def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_result(
     tmp_path: Path, moment: str
 ) -> None:
@@ -313,10 +307,13 @@ def test_a_run_that_keeps_going_bad_diverges_and_keeps_its_last_good_state(tmp_p
     assert_same_result(kept, good)
 
 
-def test_an_object_that_vanishes_is_brought_back(tmp_path: Path) -> None:
+def test_an_object_that_vanishes_is_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sparsity loss that overwhelms the guidance empties every view."""
+    monkeypatch.setattr(watch, "PATIENCE", 6)
     stage = toy_stage(
-        steps=PATIENCE + 40,
+        steps=50,
         losses={"opacity_sparsity": {"from": 0.0, "to": 1e6, "begin": 0.1, "end": 0.1}},
         optimizer={"lr": {"table": 0.1, "mlp": 0.1}},
     )

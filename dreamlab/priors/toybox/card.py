@@ -19,9 +19,9 @@ class TrainingFacts:
 
     seed: int
     """Of the data, the weights and the noise."""
-    vae_steps: int
-    vae_seconds: float
-    vae_psnr: float
+    decoder_steps: int
+    decoder_seconds: float
+    decoder_psnr: float
     """Over renders that were not trained on, dB."""
     diffusion_steps: int
     images_seen: int
@@ -36,9 +36,7 @@ class TrainingFacts:
     torch_version: str
 
 
-def write_card(
-    architecture: Architecture, facts: TrainingFacts, sizes: Mapping[str, int]
-) -> str:
+def write_card(architecture: Architecture, facts: TrainingFacts, sizes: Mapping[str, int]) -> str:
     """Return the model card in Markdown.
 
     Args:
@@ -49,6 +47,10 @@ def write_card(
     front = sum(kind.has_front for kind in CATALOGUE)
     parts = "\n".join(f"| {name} | {count / 1e6:.2f} M |" for name, count in sizes.items())
     ranges = "\n".join(f"| {name} | {_shown(value)} |" for name, value in asdict(RANGES).items())
+    decoder = (
+        f"{facts.decoder_steps} steps, {facts.decoder_seconds / 60:.0f} min, "
+        f"{facts.decoder_psnr:.1f} dB PSNR on fresh renders"
+    )
     return f"""---
 license: apache-2.0
 pipeline_tag: text-to-image
@@ -82,9 +84,9 @@ Ranges of the training views (angles in degrees, lengths in world units; objects
 ## Model
 
 Images {architecture.image_size}x{architecture.image_size}; latents
-{architecture.latent_channels}x{architecture.latent_size}x{architecture.latent_size} with mean 0 and
-deviation 1 (scaling factor 1); v-prediction; cosine schedule of 1000 steps; captions of up to
-{architecture.tokens} tokens.
+{architecture.latent_channels}x{architecture.latent_size}x{architecture.latent_size} from a fixed
+linear encoder (principal components of 4x4 patches), of mean 0 and mean variance 1; v-prediction;
+cosine schedule of 1000 steps; captions of up to {architecture.tokens} tokens.
 
 | part | parameters |
 |---|---|
@@ -95,10 +97,10 @@ deviation 1 (scaling factor 1); v-prediction; cosine schedule of 1000 steps; cap
 | fact | value |
 |---|---|
 | seed of data and weights | {facts.seed} |
-| autoencoder | {facts.vae_steps} steps, {facts.vae_seconds / 60:.0f} min, {facts.vae_psnr:.1f} dB PSNR on fresh renders |
+| decoder | {decoder} |
 | text encoder and U-Net | {facts.diffusion_steps} steps, {facts.diffusion_seconds / 60:.0f} min |
 | images seen (different ones) | {facts.images_seen:,} ({facts.images_rendered:,}) |
-| weighted loss at the end | {facts.loss:.4f} |
+| loss at the end | {facts.loss:.4f} |
 | machine | {facts.machine} |
 | torch | {facts.torch_version} |
 

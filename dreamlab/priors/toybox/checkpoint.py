@@ -1,7 +1,7 @@
 """Atomic checkpoints of modules and optimisers, in one safetensors file each.
 
-Tensors are named `module/parameter` and `optimizer name/index/state`; everything else (step, time spent,
-settings) is JSON in the file's header, so weights and counters can never disagree.
+Tensors are named `module/parameter` and `optimizer name/index/state`; everything else (step, time
+spent) is JSON in the file's header, so weights and counters can never disagree.
 """
 
 import json
@@ -56,7 +56,7 @@ def load_checkpoint(
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["record"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, name))
         for name, optimizer in optimizers.items():

@@ -20,7 +20,7 @@ class Curve:
     """One series of a training log."""
 
     title: str
-    steps: Sequence[float]
+    steps: Sequence[int]
     values: Sequence[float]
     """Positive; values that are not are left out."""
 
@@ -45,7 +45,7 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 def _draw_panel(draw: ImageDraw.ImageDraw, curve: Curve, top: int) -> None:
     font = ImageFont.load_default()
     draw.text((MARGIN[0], top + 6), curve.title, fill=INK, font=font)
-    points = [(s, v) for s, v in zip(curve.steps, curve.values, strict=True) if v > 0]
+    points = [(float(s), float(v)) for s, v in zip(curve.steps, curve.values, strict=True) if v > 0]
     if len(points) < 2:
         return
     steps, values = [p[0] for p in points], [p[1] for p in points]

@@ -9,7 +9,7 @@ made-up word stands at a random place, so that the words of users that the world
 little harm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,3 @@ class ShardPool:
 def empty_captions(tokenizer: Any, rows: int) -> Int[Tensor, "rows tokens"]:
     """Return the token ids of the empty caption, for classifier-free guidance."""
     return encode(tokenizer, [""]).repeat(rows, 1)
-
-
-def all_captions(samples: Sequence[Samples]) -> list[str]:
-    """Return all captions of samples in one list."""
-    return [text for sample in samples for variants in sample.captions for text in variants]

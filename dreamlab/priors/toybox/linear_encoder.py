@@ -58,8 +58,8 @@ def fit_basis(
 
 
 @torch.no_grad()
-def set_encoder(encoder: Any, basis: PatchBasis) -> None:
-    """Write the basis into the encoder of an `AutoencoderTiny` (width >= 48, no blocks)."""
+def set_encoder(encoder: Any, basis: PatchBasis, scale: float = 1.0) -> None:
+    """Write `scale` times the basis into an `AutoencoderTiny` encoder (width >= 48, no blocks)."""
     copy, first, second, project = encoder.layers
     for layer in encoder.layers:
         layer.weight.zero_()
@@ -83,5 +83,5 @@ def set_encoder(encoder: Any, basis: PatchBasis) -> None:
             for x2 in range(2)
         ]
     )
-    project.weight[:, : len(order), 1, 1] = basis.matrix[:, order]
-    project.bias.copy_(-basis.matrix @ basis.mean)
+    project.weight[:, : len(order), 1, 1] = scale * basis.matrix[:, order]
+    project.bias.copy_(-scale * basis.matrix @ basis.mean)

@@ -12,16 +12,14 @@ Sources: Nichol and Dhariwal 2021 (cosine), Salimans and Ho 2022 (v), Rombach et
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dreamlab.core.errors import MissingError
 from dreamlab.core.run_folder import atomic_path, write_json
 
 PARTS = ("vae", "unet", "text_encoder")
@@ -38,11 +36,13 @@ class Architecture:
 
     image_size: int = 64
     """Side of the images, pixels."""
-    vae_channels: tuple[int, ...] = (16, 32, 64)
-    """Widths of the autoencoder; every width after the first halves the resolution."""
-    latent_channels: int = 8
+    vae_width: int = 48
+    """Width of the autoencoder; 48 is the least that holds a 4x4 patch."""
+    decoder_blocks: tuple[int, ...] = (2, 2, 0)
+    """Residual blocks of the decoder at 1/4, 1/2 and full resolution."""
+    latent_channels: int = 12
     """Channels of the latents."""
-    unet_channels: tuple[int, ...] = (96, 128, 192)
+    unet_channels: tuple[int, ...] = (64, 128, 256)
     """Widths of the U-Net; every width after the first halves the resolution."""
     heads: int = 4
     """Attention heads of the U-Net and of the text encoder."""
@@ -55,27 +55,31 @@ class Architecture:
 
     @property
     def latent_size(self) -> int:
-        return self.image_size // 2 ** (len(self.vae_channels) - 1)
+        return self.image_size // 2 ** (len(self.decoder_blocks) - 1)
 
 
 def build_vae(architecture: Architecture) -> nn.Module:
-    """Build an untrained `AutoencoderKL` without attention."""
-    from diffusers import AutoencoderKL
+    """Build an `AutoencoderTiny` for `linear_encoder.set_encoder`: its encoder has no blocks.
 
-    levels = len(architecture.vae_channels)
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=architecture.vae_channels,
-        layers_per_block=1,
+    The decoder begins near a chain of plain convolutions: its residual branches start small.
+    """
+    from diffusers import AutoencoderTiny
+
+    levels = len(architecture.decoder_blocks)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(architecture.vae_width,) * levels,
+        decoder_block_out_channels=(architecture.vae_width,) * levels,
+        num_encoder_blocks=(0,) * levels,
+        num_decoder_blocks=architecture.decoder_blocks,
         latent_channels=architecture.latent_channels,
-        norm_num_groups=1,
-        sample_size=architecture.image_size,
-        mid_block_add_attention=False,
-        scaling_factor=1.0,
+        # the decoder squashes its input to (-3, 3); so scaled, latents stay where that is straight
+        scaling_factor=2.0,
     )
+    for module in vae.decoder.modules():
+        if type(module).__name__ == "AutoencoderTinyBlock":
+            last: Any = module.get_submodule("conv")[-1]  # type: ignore[index]
+            nn.init.normal_(last.weight, std=0.003)
+    return vae
 
 
 def build_unet(architecture: Architecture) -> nn.Module:
@@ -147,24 +151,6 @@ def velocity(
     return alpha * latents + sigma * noise, alpha * noise - sigma * latents
 
 
-@torch.no_grad()
-def normalise_latents(
-    vae: Any, mean: Float[Tensor, " channels"], std: Float[Tensor, " channels"]
-) -> None:
-    """Fold (z - mean) / std into the 1x1 convolutions around the latents, in place.
-
-    Afterwards the latents have mean 0 and deviation 1 per channel, and the scaling factor is 1. Log
-    variances move by -2 log std, so that the posterior is the same distribution in new units.
-    """
-    channels = mean.numel()
-    quant, post = vae.quant_conv, vae.post_quant_conv
-    quant.weight[:channels] /= std[:, None, None, None]
-    quant.bias[:channels] = (quant.bias[:channels] - mean) / std
-    quant.bias[channels:] -= 2 * std.log()
-    post.bias += post.weight[:, :, 0, 0] @ mean
-    post.weight *= std[None, :, None, None]
-
-
 def save_folder(folder: Path, modules: dict[str, nn.Module], tokenizer: Any) -> None:
     """Write the Stable Diffusion layout, weights in half precision.
 
@@ -182,6 +168,8 @@ def save_folder(folder: Path, modules: dict[str, nn.Module], tokenizer: Any) -> 
             config |= {"architectures": ["CLIPTextModel"], "dtype": "float16"}
         else:
             config["_class_name"] = type(module).__name__
+            # AutoencoderTiny computes this one itself and complains when it is given
+            config.pop("block_out_channels" if name == "vae" else "", None)
         write_json(place / "config.json", _plain(config))
         tensors = {key: t.detach().half().contiguous() for key, t in module.state_dict().items()}
         with atomic_path(place / _WEIGHTS[name]) as temporary:
@@ -200,7 +188,7 @@ def save_folder(folder: Path, modules: dict[str, nn.Module], tokenizer: Any) -> 
             "text_encoder": ["transformers", "CLIPTextModel"],
             "tokenizer": ["transformers", "CLIPTokenizer"],
             "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
+            "vae": ["diffusers", "AutoencoderTiny"],
         },
     )
 
@@ -209,20 +197,3 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
     """Keep what JSON can hold and drop private entries, which name paths of this machine."""
     kept = {k: v for k, v in config.items() if not k.startswith("_") or k == "_class_name"}
     return json.loads(json.dumps(kept, default=str))
-
-
-def load_part(folder: Path, name: str, module: nn.Module) -> None:
-    """Load the weights of one part of a folder into a module built by this file, in its dtype.
-
-    Raises:
-        MissingError: the folder has no such part.
-    """
-    path = folder / name / _WEIGHTS[name]
-    if not path.is_file():
-        raise MissingError(f"{path} does not exist.", "train with `dreamlab toybox train`.")
-    module.load_state_dict(load_file(path))
-
-
-def architecture_record(architecture: Architecture) -> dict[str, Any]:
-    """Return the sizes as JSON, to recognise a work folder of another architecture."""
-    return json.loads(json.dumps(asdict(architecture)))

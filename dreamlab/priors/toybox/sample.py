@@ -46,7 +46,8 @@ def make_pipeline(modules: dict[str, Any], tokenizer: Any, scheduler: Any) -> An
     """Put modules into a `StableDiffusionPipeline` without a safety checker."""
     from diffusers import StableDiffusionPipeline
 
-    return StableDiffusionPipeline(
+    make: Any = StableDiffusionPipeline  # parts that may be None are annotated as if not
+    return make(
         vae=modules["vae"],
         unet=modules["unet"],
         text_encoder=modules["text_encoder"],

@@ -1,10 +1,11 @@
 """The prior's tokenizer: CLIP's byte-pair encoding, in which every known word is one token.
 
-Byte-pair encoding is trained to completion on the vocabulary: the most frequent pair of neighbouring
-symbols is merged until every word is a single symbol. Applying the merges in the order in which they
-were found repeats the training, so each known word becomes its one symbol; an unknown word stops
-earlier, at pieces that it shares with known ones, and a character outside the words' alphabet at its
-bytes. Source: Sennrich et al. 2016, algorithm 1; Radford et al. 2021 (the `</w>` suffix).
+Byte-pair encoding is trained to completion on the vocabulary: the most frequent pair of
+neighbouring symbols is merged until every word is a single symbol. Applying the merges in the order
+in which they were found repeats the training, so each known word becomes its one symbol; an unknown
+word stops earlier, at pieces that it shares with known ones, and a character outside the words'
+alphabet at its bytes. CLIP splits digits from letters first, so "3d" is two tokens.
+Source: Sennrich et al. 2016, algorithm 1; Radford et al. 2021 (the `</w>` suffix).
 """
 
 from collections import Counter
@@ -67,7 +68,8 @@ def build_tokenizer(words: Sequence[str], tokens: int) -> Any:
     names = [*symbols, *(symbol + END for symbol in symbols), *(a + b for a, b in merges)]
     names += [BEGIN_MARK, END_MARK]
     vocabulary = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=tokens)
+    make: Any = CLIPTokenizer  # its annotation of merges leaves out the pairs that it takes
+    return make(vocab=vocabulary, merges=merges, model_max_length=tokens)
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> Any:

@@ -1,9 +1,9 @@
-"""Training of the embedded prior from nothing: autoencoder, latents, diffusion, export.
+"""Training of the embedded prior from nothing: decoder, text encoder, diffusion, export.
 
 Everything lies in a work folder and may be stopped at any moment; the same call continues:
 
     settings.json              what must not change between calls
-    vae.safetensors            checkpoint of the autoencoder (weights, optimisers, counters)
+    decoder.safetensors        checkpoint of the autoencoder (weights, optimiser, counters)
     shards/00000.safetensors   latents and token ids, appended while the diffusion trains
     diffusion.safetensors      checkpoint of text encoder, U-Net, their averages and the optimiser
     progress.jsonl             one line per logged step
@@ -50,8 +50,9 @@ from dreamlab.priors.toybox.model import (
 )
 from dreamlab.priors.toybox.sample import PROMPTS, make_pipeline, sample_grid
 from dreamlab.priors.toybox.tokenizer import build_tokenizer
+from dreamlab.priors.toybox.train_decoder import DecoderConfig, fit_encoder, psnr, train_decoder
 from dreamlab.priors.toybox.train_diffusion import DiffusionConfig, DiffusionTrainer
-from dreamlab.priors.toybox.train_vae import VaeConfig, psnr, train_vae
+from dreamlab.priors.toybox.train_text import TextConfig, train_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,10 @@ class TrainConfig:
     """`cpu` or `cuda`."""
     architecture: Architecture = field(default_factory=Architecture)
     """Sizes of the networks."""
-    vae: VaeConfig = field(default_factory=VaeConfig)
-    """How the autoencoder is trained."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """How the decoder is trained; the encoder is computed."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """How the text encoder gets its head start."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     """How the text encoder and the U-Net are trained."""
     log_every: int = 10
@@ -87,7 +90,7 @@ class Progress:
     """What `on_progress` is told."""
 
     phase: str
-    """`vae`, `latents` or `diffusion`."""
+    """`decoder`, `text`, `latents` or `diffusion`."""
     step: int
     """Steps done in this phase."""
     steps: int
@@ -156,23 +159,18 @@ def open_session(config: TrainConfig, on_progress: OnProgress) -> Session:
     architecture = config.architecture
     tokenizer = build_tokenizer(vocabulary(), architecture.tokens)
     _check_settings(config)
-    torch.manual_seed(derive_seed(config.seed, "weights", "vae"))
-    vae: Any = build_vae(architecture)
-    vae_record = train_vae(
-        vae,
-        config.work / "vae.safetensors",
-        config.vae,
-        seed=config.seed,
-        device=device,
-        on_step=lambda step, parts: on_progress(
-            Progress("vae", step + 1, config.vae.steps, parts)
-        ),
-        checkpoint_every=config.checkpoint_every,
-    )
-    vae.eval().requires_grad_(False)
+    vae, vae_record = _open_autoencoder(config, device, on_progress)
     torch.manual_seed(derive_seed(config.seed, "weights", "diffusion"))
-    modules = {"unet": build_unet(architecture), "text_encoder": build_text_encoder(architecture, tokenizer)}  # fmt: skip
-    averages = {"unet": build_unet(architecture), "text_encoder": build_text_encoder(architecture, tokenizer)}  # fmt: skip
+    modules, averages = (
+        {
+            "unet": build_unet(architecture),
+            "text_encoder": build_text_encoder(architecture, tokenizer),
+        }
+        for _ in range(2)
+    )
+    path = config.work / "diffusion.safetensors"
+    if not path.is_file():
+        _prepare_text(config, modules["text_encoder"].to(device), tokenizer, on_progress)
     for name, module in modules.items():
         averages[name].load_state_dict(module.state_dict())
     trainer = DiffusionTrainer(
@@ -185,7 +183,6 @@ def open_session(config: TrainConfig, on_progress: OnProgress) -> Session:
         device=device,
     )
     record: dict[str, Any] = {"step": 0, "seconds": 0.0}
-    path = config.work / "diffusion.safetensors"
     if path.is_file():
         record = load_checkpoint(path, trainer.checkpointed, {"adam": trainer.optimizer})
     pool = ShardPool(
@@ -200,6 +197,49 @@ def open_session(config: TrainConfig, on_progress: OnProgress) -> Session:
         ),
     )
     return Session(config, tokenizer, vae, trainer, pool, vae_record, record)
+
+
+def _open_autoencoder(
+    config: TrainConfig, device: torch.device, on_progress: OnProgress
+) -> tuple[Any, dict[str, Any]]:
+    """Compute the encoder, train or load the decoder; return both and the training's record."""
+    torch.manual_seed(derive_seed(config.seed, "weights", "vae"))
+    vae: Any = build_vae(config.architecture)
+    path = config.work / "decoder.safetensors"
+    if not path.is_file():
+        fit_encoder(
+            vae,
+            config.seed,
+            size=config.architecture.image_size,
+            num_images=config.decoder.images_for_basis,
+        )
+    record = train_decoder(
+        vae,
+        path,
+        config.decoder,
+        seed=config.seed,
+        size=config.architecture.image_size,
+        device=device,
+        on_step=lambda step, parts: on_progress(
+            Progress("decoder", step + 1, config.decoder.steps, parts)
+        ),
+        checkpoint_every=config.checkpoint_every,
+    )
+    return vae.eval().requires_grad_(False), record
+
+
+def _prepare_text(
+    config: TrainConfig, text_encoder: nn.Module, tokenizer: Any, on_progress: OnProgress
+) -> None:
+    train_text(
+        text_encoder,
+        tokenizer,
+        config.text,
+        seed=config.seed,
+        on_step=lambda step, values: on_progress(
+            Progress("text", step + 1, config.text.steps, values)
+        ),
+    )
 
 
 def save_session(session: Session) -> None:
@@ -233,9 +273,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def read_curves(path: Path) -> list[Curve]:
-    """Return the curves of a log: the autoencoder's loss and PSNR, the diffusion's loss."""
+    """Return the curves of a log: the decoder's loss and PSNR, the diffusion's loss."""
     lines = read_log(path)
-    shown = (("vae", "loss"), ("vae", "psnr"), ("diffusion", "loss"))
+    shown = (("decoder", "loss"), ("decoder", "psnr"), ("diffusion", "loss"))
     curves: list[Curve] = []
     for phase, value in shown:
         own = [line for line in lines if line["phase"] == phase and value in line]
@@ -265,9 +305,9 @@ def facts(session: Session) -> TrainingFacts:
     ][-100:]
     return TrainingFacts(
         seed=config.seed,
-        vae_steps=session.vae_record["step"],
-        vae_seconds=session.vae_record["seconds"],
-        vae_psnr=_fresh_psnr(session),
+        decoder_steps=session.vae_record["step"],
+        decoder_seconds=session.vae_record["seconds"],
+        decoder_psnr=_fresh_psnr(session),
         diffusion_steps=step,
         images_seen=step * config.diffusion.batch,
         images_rendered=shards_at(config, max(step - 1, 0)) * SHARD_SIZE,
@@ -297,12 +337,12 @@ def _fresh_psnr(session: Session) -> float:
     size, device = session.config.architecture.image_size, session.trainer.device
     images = render_samples(session.config.seed, "psnr", 0, 64, size).images.to(device)
     with torch.no_grad():
-        return psnr(images, session.vae.decode(session.vae.encode(images).latent_dist.mean).sample)
+        return psnr(images, session.vae.decode(session.vae.encode(images).latents).sample)
 
 
 def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     with torch.no_grad():
-        return vae.encode(images.to(device)).latent_dist.mean.cpu()
+        return (vae.encode(images.to(device)).latents * vae.config.scaling_factor).cpu()
 
 
 def _fingerprint(config: TrainConfig, vae: nn.Module) -> str:
@@ -316,9 +356,12 @@ def _fingerprint(config: TrainConfig, vae: nn.Module) -> str:
 def _check_settings(config: TrainConfig) -> None:
     """Record what may not change, or compare with what was recorded."""
     path = config.work / "settings.json"
-    now = json.loads(
-        json.dumps({"seed": config.seed, "architecture": asdict(config.architecture), "words": vocabulary()})  # fmt: skip
-    )
+    settings = {
+        "seed": config.seed,
+        "architecture": asdict(config.architecture),
+        "words": vocabulary(),
+    }
+    now = json.loads(json.dumps(settings))
     if not path.is_file():
         write_json(path, now)
         return
@@ -358,19 +401,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from rich.progress import Progress as Bar
 
     parser = argparse.ArgumentParser(description="Train the embedded prior.")
-    parser.add_argument("--work", type=Path, required=True, help="work folder, continued if it exists")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="work folder, continued if it exists"
+    )
     parser.add_argument("--export", type=Path, help="folder for the weights")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--steps", type=int, help="planned diffusion steps")
-    parser.add_argument("--vae-steps", type=int, help="steps of the autoencoder")
+    parser.add_argument("--decoder-steps", type=int, help="steps of the decoder")
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     config = TrainConfig(work=chosen.work, export=chosen.export, device=chosen.device)
     if chosen.steps is not None:
         config = replace(config, diffusion=replace(config.diffusion, steps=chosen.steps))
-    if chosen.vae_steps is not None:
-        config = replace(config, vae=replace(config.vae, steps=chosen.vae_steps))
+    if chosen.decoder_steps is not None:
+        config = replace(config, decoder=replace(config.decoder, steps=chosen.decoder_steps))
     with Bar() as bar:
         tasks: dict[str, Any] = {}
 

@@ -2,12 +2,13 @@
 
 For latents z with caption y, noise eps and a timestep t:
 
-    z_t = alpha z + sigma eps,   v = alpha eps - sigma z,
-    L = mean_batch w(t) mean |v_theta(z_t, t, y) - v|^2,   w = min(snr, gamma) / (snr + 1),
+    z_t = alpha z + sigma eps,   v = alpha eps - sigma z,   t = u^b with u ~ U(0, 1),
+    L = mean_batch mean |v_theta(z_t, t, y) - v|^2.
 
-with snr = alpha^2 / sigma^2: the min-SNR weighting of Hang et al. 2023 (equation 8) for velocities.
-A tenth of the captions is replaced by the empty one. The weights that are exported are the
-exponential moving average
+Plain velocities weight the error of x0 by 1 + snr, so noisy times count too: there the caption
+decides what is seen, and score distillation asks there; b < 1 draws noisy times more often. A tenth
+of the captions is replaced by the empty one. The weights that are exported are the exponential
+moving average
 
     ema <- d ema + (1 - d) theta,   d = min(decay, (1 + step) / (10 + step)).
 
@@ -16,9 +17,7 @@ planned steps (`cooldown`), so a finished training continues when more steps are
 Everything random is a function of (seed, step): a resumed training is the uninterrupted one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -47,8 +46,8 @@ class DiffusionConfig:
     """AdamW's decoupled weight decay."""
     ema: float = 0.999
     """Decay of the exponential moving average."""
-    gamma: float = 5.0
-    """Cap of the min-SNR weighting."""
+    time_exponent: float = 0.75
+    """b in t = u^b; below one noisy times are drawn more often."""
     empty_share: float = 0.1
     """Share of captions replaced by the empty one."""
     first_shards: int = 8
@@ -68,30 +67,25 @@ def learning_rate(config: DiffusionConfig, step: int) -> float:
     return config.learning_rate * rate
 
 
-def min_snr_weight(
-    alpha_bar: Float[Tensor, " batch"], gamma: float
-) -> Float[Tensor, " batch"]:
-    """Return min(snr, gamma) / (snr + 1), which is min(alpha_bar, gamma (1 - alpha_bar))."""
-    return torch.minimum(alpha_bar, gamma * (1 - alpha_bar))
-
-
 def draw_timesteps(
-    batch: int, count: int, random: torch.Generator
+    batch: int, count: int, exponent: float, random: torch.Generator
 ) -> Int[Tensor, " batch"]:
-    """Draw one timestep from each of `batch` equal parts of [0, count), in random order.
+    """Draw t = u^exponent as timesteps in [0, count), in random order.
 
-    Each is uniform on its own; stratifying only makes the loss less noisy.
+    u is stratified, one from each of `batch` equal parts of [0, 1): each is uniform on its own, and
+    the loss is less noisy.
     """
     places = (torch.arange(batch) + torch.rand(batch, generator=random)) / batch
     order = torch.randperm(batch, generator=random)
-    return (places * count).long().clamp(max=count - 1)[order]
+    return (places.pow(exponent) * count).long().clamp(max=count - 1)[order]
 
 
 @torch.no_grad()
 def update_ema(average: nn.Module, module: nn.Module, *, decay: float, step: int) -> None:
     """Move `average` towards `module` by the formula of the module docstring."""
     rate = min(decay, (1 + step) / (10 + step))
-    own, new = list(average.parameters()), list(module.parameters())
+    own: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(module.parameters())
     torch._foreach_lerp_(own, new, 1 - rate)
 
 
@@ -118,7 +112,7 @@ def draw_batch(
     return Batch(
         latents,
         torch.where(is_empty[:, None], empty, tokens),
-        draw_timesteps(config.batch, timesteps, random),
+        draw_timesteps(config.batch, timesteps, config.time_exponent, random),
         torch.randn(latents.shape, generator=random),
     )
 
@@ -128,15 +122,13 @@ def diffusion_loss(
     text_encoder: nn.Module,
     batch: Batch,
     alpha_bars: Float[Tensor, " timesteps"],
-    gamma: float,
 ) -> Float[Tensor, ""]:
-    """Return the weighted loss of the module docstring."""
+    """Return the loss of the module docstring."""
     alpha_bar = alpha_bars[batch.timesteps]
     noisy, target = velocity(batch.latents, batch.noise, alpha_bar)
     embedded = text_encoder(batch.tokens).last_hidden_state
     predicted = unet(noisy, batch.timesteps, embedded).sample
-    error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-    return (min_snr_weight(alpha_bar, gamma) * error).mean()
+    return (predicted.float() - target).square().mean()
 
 
 class DiffusionTrainer:
@@ -193,15 +185,17 @@ class DiffusionTrainer:
             timesteps=len(self.alpha_bars),
         )  # fmt: skip
         moved = Batch(
-            *(t.to(self.device) for t in (batch.latents, batch.tokens, batch.timesteps, batch.noise))
+            *(
+                t.to(self.device)
+                for t in (batch.latents, batch.tokens, batch.timesteps, batch.noise)
+            )
         )
         rate = learning_rate(config, step)
         self.optimizer.param_groups[0]["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = diffusion_loss(
-                self.modules["unet"], self.modules["text_encoder"], moved, self.alpha_bars,
-                config.gamma,
-            )  # fmt: skip
+                self.modules["unet"], self.modules["text_encoder"], moved, self.alpha_bars
+            )
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -209,10 +203,3 @@ class DiffusionTrainer:
         for name, module in self.modules.items():
             update_ema(self.averages[name], module, decay=config.ema, step=step)
         return {"loss": loss.item(), "gradient": float(norm), "rate": rate}
-
-
-def copy_module(build: Callable[[], nn.Module], module: Any) -> nn.Module:
-    """Return a copy of a module, made by building it again."""
-    copy = build()
-    copy.load_state_dict(module.state_dict())
-    return copy

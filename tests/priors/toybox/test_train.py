@@ -8,11 +8,12 @@ import torch
 from dreamlab.core.errors import InputError
 from dreamlab.priors.toybox import dataset, train
 from dreamlab.priors.toybox.model import Architecture
+from dreamlab.priors.toybox.train_decoder import DecoderConfig
 from dreamlab.priors.toybox.train_diffusion import DiffusionConfig
-from dreamlab.priors.toybox.train_vae import VaeConfig
+from dreamlab.priors.toybox.train_text import TextConfig
 
 TINY = Architecture(
-    vae_channels=(12, 14, 20),
+    decoder_blocks=(0, 0, 0),
     latent_channels=4,
     unet_channels=(32, 32, 32),
     heads=2,
@@ -31,7 +32,8 @@ def config_in(folder, steps):
     return train.TrainConfig(
         work=folder,
         architecture=TINY,
-        vae=VaeConfig(steps=3),
+        decoder=DecoderConfig(steps=4, batch=2, images_for_basis=64),
+        text=TextConfig(steps=2, batch=4),
         diffusion=DiffusionConfig(steps=steps, batch=2, warm_up=2, first_shards=1, cooldown=0.0),
         log_every=1,
         checkpoint_every=2,
@@ -50,7 +52,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("phase", ["vae", "diffusion"])
+@pytest.mark.parametrize("phase", ["decoder", "diffusion"])
 def test_a_killed_training_continues_bit_for_bit(tmp_path, phase):
     whole = losses_of(config_in(tmp_path / "whole", 4))
     config, seen = config_in(tmp_path / "parts", 4), []

@@ -6,7 +6,6 @@ from dreamlab.priors.toybox.train_diffusion import (
     DiffusionConfig,
     draw_timesteps,
     learning_rate,
-    min_snr_weight,
     update_ema,
 )
 
@@ -22,15 +21,15 @@ def test_the_average_follows_its_formula():
     torch.testing.assert_close(average.weight, 0.9 * middle + 0.1 * new)
 
 
-def test_the_weighting_is_min_snr_for_velocities():
-    alpha_bar = torch.linspace(0.001, 0.999, 50)
-    snr = alpha_bar / (1 - alpha_bar)
-    torch.testing.assert_close(min_snr_weight(alpha_bar, 5.0), snr.clamp(max=5) / (snr + 1))
-
-
 def test_timesteps_cover_the_schedule_evenly():
-    drawn = draw_timesteps(100, 1000, torch.Generator().manual_seed(0))
+    drawn = draw_timesteps(100, 1000, 1.0, torch.Generator().manual_seed(0))
     assert (drawn.sort().values // 10).tolist() == list(range(100))
+
+
+def test_an_exponent_below_one_draws_noisy_times_more_often():
+    drawn = draw_timesteps(10_000, 1000, 0.75, torch.Generator().manual_seed(0)) / 1000
+    for t in (0.2, 0.5, 0.8):
+        assert abs(float((drawn < t).float().mean()) - t ** (1 / 0.75)) < 1e-2
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero():

@@ -1,0 +1,1 @@
+"""ToyBench: what exported models are worth, measured against the truth."""

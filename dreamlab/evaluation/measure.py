@@ -1,0 +1,63 @@
+"""One object against the truth: every metric of one prompt."""
+
+from dataclasses import dataclass
+
+from dreamlab.core.mesh import Mesh
+from dreamlab.evaluation import metrics
+from dreamlab.evaluation.alignment import align
+from dreamlab.evaluation.metrics import Facing
+from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
+from dreamlab.evaluation.views import judge_cameras, portraits, shape_cameras
+from dreamlab.priors.toybox.judge import Judge
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How good an object is; None is what could not be asked."""
+
+    silhouette_iou: float
+    """After alignment, over 16 views; see `metrics`."""
+    chamfer: float
+    """After alignment, world units."""
+    color_error: float | None
+    """After alignment, CIEDE2000; None if the two objects share no pixel."""
+    r_precision: float | None
+    """As it stands, over 16 views among the 48 prompts; None without a judge."""
+    facing: Facing | None
+    """As it stands; None without a judge or a front."""
+
+
+def measure(mesh: Mesh, truth: Mesh, prompt: BenchPrompt, judge: Judge | None) -> Measures:
+    """Compare a mesh with the truth, and let the judge look at it.
+
+    Shape and colour are compared after the best translation and scale. The judge sees the mesh
+    where and as large as it is.
+
+    Args:
+        mesh: painted, world coordinates.
+        truth: the true mesh of the prompt's scene.
+        prompt: one of `bench_prompts()`.
+        judge: None leaves out what it is needed for.
+    """
+    cameras = shape_cameras()
+    aligned = align(mesh, truth, cameras).apply(mesh)
+    precision, facing = (None, None) if judge is None else _judged(mesh, prompt, judge)
+    return Measures(
+        silhouette_iou=metrics.silhouette_iou(aligned, truth, cameras),
+        chamfer=metrics.chamfer_distance(aligned, truth),
+        color_error=metrics.color_error(aligned, truth, cameras),
+        r_precision=precision,
+        facing=facing,
+    )
+
+
+def _judged(mesh: Mesh, prompt: BenchPrompt, judge: Judge) -> tuple[float, Facing | None]:
+    """Return R-precision and, of an object with a front, where that is seen."""
+    cameras = judge_cameras()
+    images = portraits(mesh, cameras)
+    prompts = [other.text for other in bench_prompts()]
+    own = prompts.index(prompt.text)
+    precision = metrics.r_precision(images, cameras, prompts, own, judge)
+    if not prompt.has_janus_answer:
+        return precision, None
+    return precision, metrics.facing(images, cameras, prompt.text, judge)

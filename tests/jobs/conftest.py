@@ -1,0 +1,62 @@
+"""A real run at toy size, shared by the tests that look at what it left behind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny_models import save_tiny_pipeline
+
+from dreamlab.core.run_folder import RunFolder
+
+SMALL = (
+    "stages.nerf.steps=6",
+    "stages.nerf.milestones=[{until: 1.0, size: 16}]",
+    "stages.nerf.renderer.steps_per_diagonal=48",
+    "stages.nerf.renderer.occupancy_resolution=32",
+    "stages.nerf.representation.grid.log2_table_size=10",
+    "export.resolution=48",
+    "export.max_faces=1500",
+    "export.texture_size=256",
+    "export.unwrap=box",
+)
+"""Overrides that bring a run down to seconds."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run and what was said while it ran."""
+
+    folder: RunFolder
+    outcome: object
+    events: list
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A diffusion pipeline of real classes and random weights."""
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny_model"))
+
+
+@pytest.fixture(scope="session")
+def small_settings(tiny_model) -> list[str]:
+    """Overrides for a run of seconds with the tiny model."""
+    return [f"prior.model={tiny_model}", *SMALL]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, small_settings) -> Run:
+    """A complete run of the default recipe at toy size."""
+    from dreamlab.jobs import export, views
+    from dreamlab.jobs.generate import generate, prepare
+    from dreamlab.jobs.recipes import load_recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "FRAMES", 4)
+        patch.setattr(views, "MESH_SIZE", 64)
+        patch.setattr(views, "SHEET_SIZE", 48)
+        patch.setattr(export, "REFERENCE_SIZE", 64)
+        config = load_recipe("toybox", "draft", small_settings, prompt="a red mushroom", seed=5)
+        folder = prepare(config, tmp_path_factory.mktemp("runs"))
+        events: list = []
+        outcome = generate(config, folder, device="cpu", on_event=events.append)
+    return Run(folder, outcome, events)

@@ -3,8 +3,9 @@
     import dreamlab
 
     config = dreamlab.load_recipe("toybox", prompt="a red mushroom", quality="draft")
-    run = dreamlab.generate(config)
-    print(run.exports / "model.glb")
+    result = dreamlab.generate(config)
+    print(result.files)
+    dreamlab.export_run(result.folder, formats=["stl"])
 
 Importing the package is cheap: torch is loaded when one of these functions is first used.
 """
@@ -12,22 +13,25 @@ Importing the package is cheap: torch is loaded when one of these functions is f
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dreamlab.core.version import VERSION
+
 if TYPE_CHECKING:
-    from dreamlab.jobs.export import export
+    from dreamlab.jobs.export import export as export_run
     from dreamlab.jobs.generate import generate
     from dreamlab.jobs.recipes import load_recipe
 
-__version__ = "0.1.0"
-__all__ = ["__version__", "export", "generate", "load_recipe"]
+__version__ = VERSION
+__all__ = ["__version__", "export_run", "generate", "load_recipe"]
 
 _HOMES = {
-    "export": "dreamlab.jobs.export",
-    "generate": "dreamlab.jobs.generate",
-    "load_recipe": "dreamlab.jobs.recipes",
+    "export_run": ("dreamlab.jobs.export", "export"),
+    "generate": ("dreamlab.jobs.generate", "generate"),
+    "load_recipe": ("dreamlab.jobs.recipes", "load_recipe"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'dreamlab' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, function = _HOMES[name]
+    return getattr(importlib.import_module(module), function)

@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from dreamlab import __version__
 from dreamlab.cli import bench, doctor, export, generate, recipes, toybox
 from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
+from dreamlab.core.version import VERSION
 
 EXAMPLES = """
 Examples:
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"dreamlab {__version__}")
+        typer.echo(f"dreamlab {VERSION}")
         raise typer.Exit
     return wanted
 

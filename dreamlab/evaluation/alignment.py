@@ -74,17 +74,20 @@ def align(mesh: Mesh, target: Mesh, cameras: Cameras) -> Similarity:
     for step in STEPS:
         for _ in range(MAX_ROUNDS):
             before = score
-            for axis in range(4):
-                for sign in (1, -1):
-                    move = np.zeros(4)
-                    move[axis] = sign * step * (1.0 if axis == 0 else radius)
-                    trial = best.changed(move, center)
-                    if (trial_score := fit(trial)) > score:
-                        best, score = trial, trial_score
-                        break
+            for move in _moves(step, radius):
+                trial = best.changed(move, center)
+                trial_score = fit(trial)
+                if trial_score > score:
+                    best, score = trial, trial_score
             if score == before:
                 break
     return best
+
+
+def _moves(step: float, radius: float) -> Float[ndarray, "8 4"]:
+    """Return a step back and forth in log scale and, in units of `radius`, along every axis."""
+    forth = np.diag([step, step * radius, step * radius, step * radius])
+    return np.concatenate([forth, -forth])
 
 
 class _Outlines:

@@ -57,5 +57,5 @@ def distances_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarra
     distance = torch.zeros(len(points))
     places = torch.from_numpy(np.ascontiguousarray(points, np.float32))
     inputs = [surface.id, places, distance]
-    launch_split(_distance_kernel, len(points), inputs, "cpu")  # type: ignore[arg-type]
+    launch_split(_distance_kernel, len(points), inputs, "cpu")
     return distance.numpy().astype(np.float64)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dreamlab import __version__
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.core.run_folder import slug, write_json, write_text
+from dreamlab.core.version import VERSION
 from dreamlab.evaluation import child, sheet, tables
 from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import measure
@@ -183,7 +183,7 @@ def results(config: BenchConfig, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _claim(folder: Path, config: BenchConfig) -> None:
     """Write down the settings of a new bench, or check that they are those of the old one."""
-    settings = {"version": __version__, **to_plain(config)}
+    settings = {"version": VERSION, **to_plain(config)}
     path = folder / "settings.json"
     try:
         if path.is_file():

@@ -23,16 +23,16 @@ from trimesh.exchange.stl import export_stl
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
-from dreamlab import __version__
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.pictures import to_bytes
 from dreamlab.core.run_folder import atomic_path, write_text
+from dreamlab.core.version import VERSION
 from dreamlab.export.placement import Placement
 
 METALLIC = 0.0
 ROUGHNESS = 0.9
-GENERATOR = f"dreamlab {__version__}"
+GENERATOR = f"dreamlab {VERSION}"
 LICENCE = (
     "Made from a text prompt with a diffusion model; the licence of that model may bind its output."
 )

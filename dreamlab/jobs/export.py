@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamlab import __version__
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
+from dreamlab.core.version import VERSION
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.export.threshold import SilhouetteReference
 from dreamlab.jobs import state
@@ -66,7 +66,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     """Return what the GLB says about where it comes from."""
     settings = json.dumps(to_plain(config), sort_keys=True)
     return {
-        "generator": f"dreamlab {__version__}",
+        "generator": f"dreamlab {VERSION}",
         "prompt": config.prompt,
         "negative_prompt": config.negative_prompt,
         "seed": config.seed,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dreamlab import __version__
+from dreamlab.core.version import VERSION
 
 PACKAGES = (
     "torch",
@@ -25,7 +25,7 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the versions of dreamlab, Python and the packages that shape a result."""
-    found = {"dreamlab": __version__, "python": platform.python_version()}
+    found = {"dreamlab": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

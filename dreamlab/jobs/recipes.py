@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dreamlab import __version__
 from dreamlab.core.config import Plain, build, dump_yaml, load_yaml, merge, parse_dotlist, to_plain
 from dreamlab.core.errors import InputError, nearest
+from dreamlab.core.version import VERSION
 from dreamlab.export.pipeline import ExportConfig
 from dreamlab.jobs.recipe_files import (
     DEFAULT_RECIPE,
@@ -58,7 +58,7 @@ class RunConfig:
     """The diffusion model."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """What is written in the end."""
-    version: str = __version__
+    version: str = VERSION
     """The dreamlab that resolved these settings."""
 
     def __post_init__(self) -> None:
@@ -164,13 +164,13 @@ def load_run_config(
     changes = {key: value for key, value in given.items() if value is not None}
     settings = merge(content, parse_dotlist(overrides)) | changes
     try:
-        config = build(RunConfig, settings | {"version": __version__}).resolved()
+        config = build(RunConfig, settings | {"version": VERSION}).resolved()
         resolve_model(config.prior.model)
     except InputError as error:
-        if written_by in (None, __version__):
+        if written_by in (None, VERSION):
             raise InputError(f"{path}: {error.message}", error.fix) from None
         raise InputError(
-            f"{path} was written by dreamlab {written_by}, this is {__version__}: {error.message}",
+            f"{path} was written by dreamlab {written_by}, this is {VERSION}: {error.message}",
             f"install dreamlab {written_by}, or correct the file: {error.fix}",
         ) from None
     return config

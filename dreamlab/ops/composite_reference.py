@@ -23,10 +23,12 @@ def accumulate(
     length = int(place.max()) + 1 if len(ray) else 0
     optical = density.new_zeros(num_rays, length)
     optical = optical.index_put((ray, place), density * (samples.t_end - samples.t_start))
-    transmittance = torch.exp(optical - optical.cumsum(dim=1))
-    weights = torch.where(
-        transmittance >= early_stop, transmittance * -torch.expm1(-optical), 0.0
-    )[ray, place]
+    # Shifting the sum is exact; subtracting a large last term from it would not be.
+    before = torch.nn.functional.pad(optical.cumsum(dim=1), (1, 0))[:, :-1]
+    transmittance = torch.exp(-before)
+    weights = torch.where(transmittance >= early_stop, transmittance * -torch.expm1(-optical), 0.0)[
+        ray, place
+    ]
 
     def total(values: Tensor) -> Tensor:
         return values.new_zeros(num_rays, *values.shape[1:]).index_add(0, ray, values)

@@ -89,13 +89,11 @@ class HashGridLayout:
         scales = np.exp2(level * growth) * np.float32(config.base_resolution) - np.float32(1)
         resolutions, sizes = [], []
         for resolution in np.ceil(scales).astype(int) + 1:
-            needed = -(-int(resolution) ** 3 // ALIGNMENT) * ALIGNMENT
+            needed = -(-(int(resolution) ** 3) // ALIGNMENT) * ALIGNMENT
             sizes.append(min(needed, 1 << config.log2_table_size))
             resolutions.append(int(resolution) if int(resolution) ** 3 <= sizes[-1] else 0)
         offsets = np.cumsum([0, *sizes[:-1]]).tolist()
-        return cls(
-            config, tuple(scales.tolist()), tuple(resolutions), tuple(offsets), tuple(sizes)
-        )
+        return cls(config, tuple(scales.tolist()), tuple(resolutions), tuple(offsets), tuple(sizes))
 
     @property
     def num_entries(self) -> int:

@@ -220,9 +220,7 @@ def first_order(num_features: int) -> SimpleNamespace:
             f = ease(fraction_of(position), smooth)
             v = cotangent[i * num_levels + index]
             for corner in range(8):
-                wp.atomic_add(
-                    output, corner_row(corner, cell, level), corner_weight(corner, f) * v
-                )
+                wp.atomic_add(output, corner_row(corner, cell, level), corner_weight(corner, f) * v)
 
     @wp.kernel(enable_backward=False, module=module)
     def point_gradient(

@@ -113,9 +113,7 @@ def march(
     else:
         from dreamlab.ops.march_warp import sample_rays
     with torch.no_grad():
-        return sample_rays(
-            origins, directions, binary, jitter, half_extent, step_size, max_samples
-        )
+        return sample_rays(origins, directions, binary, jitter, half_extent, step_size, max_samples)
 
 
 def pack_offsets(counts: Int32[Tensor, " rays"], max_samples: int) -> Int32[Tensor, " edges"]:

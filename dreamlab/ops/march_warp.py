@@ -70,7 +70,9 @@ def make_ray(origin: wp.vec3, direction: wp.vec3, low: wp.vec3, high: wp.vec3) -
 
 @wp.func
 @no_type_check
-def cell_index(x: wp.float32, per_unit: wp.float32, half: wp.float32, resolution: wp.int32) -> wp.int32:
+def cell_index(
+    x: wp.float32, per_unit: wp.float32, half: wp.float32, resolution: wp.int32
+) -> wp.int32:
     """Return the cell of a coordinate along one axis."""
     return wp.clamp(wp.int32(wp.floor((x + half) * per_unit)), 0, resolution - 1)
 

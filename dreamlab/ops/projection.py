@@ -43,7 +43,7 @@ def _trilinear(values: wp.array(dtype=wp.float32, ndim=3), p: wp.vec3, last: int
     return wp.lerp(wp.lerp(v00, v01, fy), wp.lerp(v10, v11, fy), fx)
 
 
-@wp.kernel
+@wp.kernel(enable_backward=False)
 @no_type_check
 def _project_kernel(
     start: wp.int32,

@@ -34,7 +34,7 @@ FAR = wp.constant(1.0e6)
 wp.set_module_options({"enable_backward": False})
 
 
-@wp.kernel
+@wp.kernel(enable_backward=False)
 @no_type_check
 def _cast_kernel(
     start: wp.int32,

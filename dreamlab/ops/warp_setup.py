@@ -48,7 +48,6 @@ def _start_warp() -> None:
 _start_warp()
 
 
-
 def has_cuda() -> bool:
     """Return whether Warp can run kernels on an NVIDIA GPU here."""
     return bool(wp.is_cuda_available())
@@ -67,7 +66,7 @@ _pool_size = 0
 
 def _forget_pool() -> None:
     """Drop the pool in a forked child: its threads exist in the parent only."""
-    global _pool, _pool_size  # noqa: PLW0603 - one pool a process
+    global _pool, _pool_size
     _pool, _pool_size = None, 0
 
 
@@ -76,7 +75,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _thread_pool(size: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size  # noqa: PLW0603 - one pool a process
+    global _pool, _pool_size
     if _pool is None or _pool_size < size:
         _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="dreamlab-ops"), size
     return _pool
@@ -101,7 +100,7 @@ def _argument(value: Any, annotation: Any) -> Any:
     return wp.from_torch(value.detach(), dtype=annotation.dtype, return_ctype=True)
 
 
-def _ensure_loaded(kernel: wp.Kernel, device: torch.device) -> None:
+def _ensure_loaded(kernel: Any, device: torch.device) -> None:
     """Compile and load the kernel's module before several threads may ask for it at once."""
     with _load_lock:
         block_dim = 1 if device.type == "cpu" else None
@@ -109,7 +108,7 @@ def _ensure_loaded(kernel: wp.Kernel, device: torch.device) -> None:
 
 
 def launch_split(
-    kernel: wp.Kernel,
+    kernel: Any,
     count: int,
     inputs: Sequence[Any],
     device: torch.device | str,

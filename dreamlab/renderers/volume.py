@@ -20,9 +20,9 @@ Normals, and with them shading, come from one of two places:
   orientation = sum stopgrad(w_i) max(0, n_i . d)^2. That is several evaluations of the field, so
   samples that weigh less than `NORMAL_WEIGHT` count as having none.
 
-On a ball fitted to its pictures (softplus, 64x64) depth normals were wrong by 8 to 10 degrees in the
-median and density normals by 42 to 67, since the inside of the ball is fog; a lit training step took
-as long as an unlit one with the former, and 2.3 (analytic) to 4 times as long with the latter.
+On a ball fitted to its pictures (softplus, 64x64) depth normals were wrong by 8 to 10 degrees in
+the median and density normals by 42 to 67, since the inside of the ball is fog; a lit training step
+took as long as an unlit one with the former, and 2.3 (analytic) to 4 times as long with the latter.
 
 Source: Max 1995; Mildenhall et al. 2020 (NeRF); sampling: Li et al. 2023 (nerfacc); orientation:
 Ref-NeRF (Verbin et al. 2022) eq. 11 with DreamFusion's stopped weights; variance: HiFA (Zhu et
@@ -63,11 +63,12 @@ EMPTY_ALPHA = 1e-5
 class Config:
     """Settings of the volume renderer."""
 
-    steps_per_diagonal: int = 128
-    """Samples that would fit on the diagonal of the field's cube; sets the step along rays."""
+    steps_per_diagonal: int = 96
+    """Samples that would fit on the diagonal of the field's cube; sets the step along rays. With 96
+    a step is as long as a pixel of a 64x64 view is wide; time grows with it."""
     occupancy_resolution: int = 32
     """Cells of the occupancy grid along an axis; a refresh costs its third power."""
-    refresh_every: int = 16
+    refresh_every: int = 8
     """Steps between two refreshes of the occupancy grid."""
     warm_up_until: float = 0.1
     """Fraction of the stage during which a refresh visits every cell, not a sample of them."""

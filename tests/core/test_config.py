@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamlab.core.config import (
@@ -166,6 +166,8 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
             load_yaml(path)
 
 
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
 )
@@ -200,7 +202,7 @@ def test_hostile_yaml_is_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(FUZZ, max_examples=60)
 @given(st.text(max_size=200))
 def test_any_text_builds_or_is_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("fuzz") / "config.yaml"
@@ -223,13 +225,13 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(FUZZ, max_examples=60)
 @given(st.dictionaries(KEYS, TREES, max_size=6), st.dictionaries(KEYS, TREES, max_size=3))
 def test_any_two_layers_build_or_are_refused(first, second):
     built_or_refused(lambda: merge({"steps": 1}, first, second))
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(FUZZ, max_examples=60)
 @given(st.lists(st.text(max_size=30) | st.builds("{}={}".format, KEYS, st.text(max_size=20))))
 def test_any_assignments_build_or_are_refused(assignments):
     built_or_refused(lambda: parse_dotlist(assignments))

@@ -9,6 +9,7 @@ import trimesh
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation import metrics
+from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.metrics import (
     chamfer_distance,
     color_error,
@@ -16,6 +17,7 @@ from dreamlab.evaluation.metrics import (
     r_precision,
     silhouette_iou,
 )
+from dreamlab.evaluation.prompts import bench_prompts
 from dreamlab.evaluation.surface import distances_to, sample_surface
 from dreamlab.evaluation.views import judge_cameras, shape_cameras
 from dreamlab.priors.toybox.captions import parse_prompt, vocabulary
@@ -150,3 +152,15 @@ def test_faces_elsewhere_are_not(
     found = facing(images, judge_cameras(), "a red duck", ColorJudge())
     assert (found.front_in_front, found.back_behind, found.num_faces) == (front, back, faces)
     assert not found.correct
+
+
+@pytest.mark.parametrize(("number", "has_front"), [(0, True), (2, False)])
+def test_the_judge_is_asked_what_it_can_answer(number: int, has_front: bool) -> None:
+    torch.manual_seed(0)
+    prompt = bench_prompts()[number]
+    truth = true_mesh(prompt.scene, resolution=32)
+    judge = Judge(vocabulary()).eval().requires_grad_(False)
+    found = measure(truth, truth, prompt, judge)
+    assert found.r_precision is not None and 0 <= found.r_precision <= 1
+    assert (found.facing is not None) == has_front
+    assert found == measure(truth, truth, prompt, judge)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamlab.core.config import build, load_yaml, to_plain
@@ -144,6 +144,7 @@ def test_every_setting_has_a_meaning_and_its_key_can_be_set():
             load_recipe("toybox", overrides=[assignment], prompt=PROMPT)
 
 
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PLAIN = to_plain(load_recipe(prompt=PROMPT))
 LEAVES = (
     st.none()
@@ -163,7 +164,7 @@ def paths(tree: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [*((*prefix, key) for key in tree), *inner]
 
 
-@settings(max_examples=50, deadline=3000)
+@settings(FUZZ, max_examples=50)
 @given(st.sampled_from(paths(PLAIN)), LEAVES | st.just("delete") | st.just("misspell"))
 def test_a_configuration_with_any_key_changed_builds_or_is_refused(tmp_path_factory, path, value):
     tree = yaml.safe_load(yaml.safe_dump(PLAIN))
@@ -185,7 +186,7 @@ def test_a_configuration_with_any_key_changed_builds_or_is_refused(tmp_path_fact
         assert build(RunConfig, to_plain(config)) == config
 
 
-@settings(max_examples=30, deadline=3000)
+@settings(FUZZ, max_examples=30)
 @given(st.sampled_from([".".join(path) for path in paths(PLAIN)]), st.text(max_size=15))
 def test_any_override_of_any_key_builds_or_is_refused(key, text):
     try:

@@ -90,7 +90,9 @@ def test_samples_cover_the_chord_of_a_ball(backend):
     chord = 2 * (radius**2 - closest**2).clamp(min=0).sqrt()
     away_from_the_rim = (closest < 0.9 * radius) | (closest > 1.05 * radius)
     # A chord through steep walls is off by at most a cell's diagonal over the cosine at each end.
-    assert (covered - chord)[away_from_the_rim].abs().max() < 4 * math.sqrt(3) * 2 / resolution + step
+    assert (covered - chord)[away_from_the_rim].abs().max() < 4 * math.sqrt(
+        3
+    ) * 2 / resolution + step
     assert abs((covered - chord).mean()) < 2e-3
 
 
@@ -219,9 +221,7 @@ def test_splitting_over_threads_changes_no_bit():
         torch.set_num_threads(threads)
         try:
             results.append(
-                march(
-                    origins, directions, ball(), half_extent=1.0, step_size=0.02, jitter=jitter
-                )
+                march(origins, directions, ball(), half_extent=1.0, step_size=0.02, jitter=jitter)
             )
         finally:
             torch.set_num_threads(1)

@@ -85,7 +85,9 @@ class Recorder:
 
 def test_buffers_are_rendered_only_while_a_loss_needs_them() -> None:
     late = {"from": 0.0, "to": 1.0, "begin": 0.5, "end": 0.5}
-    config = toy_stage(steps=2, losses={"orientation": late, "depth_variance": late})
+    renderer = toy_stage().renderer | {"normals": "density"}
+    losses = {"orientation": late, "depth_variance": late}
+    config = toy_stage(steps=2, losses=losses, renderer=renderer)
     recorder = Recorder()
     stage = Stage("nerf", config, recorder, seed=0, device=CPU)
     results = [stage.step(0), stage.step(1)]

@@ -1,0 +1,84 @@
+"""Launching: ranges cover everything once, whatever the number of threads."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import warp as wp
+
+from dreamlab.ops.warp_setup import launch_split, split_ranges, warp_summary
+
+
+@wp.kernel(enable_backward=False)
+def count_kernel(start: wp.int32, visits: wp.array(dtype=wp.int32)):
+    visits[start + wp.tid()] += 1
+
+
+@wp.kernel(enable_backward=False)
+def range_kernel(start: wp.int32, length: wp.int32, visits: wp.array(dtype=wp.int32)):
+    for i in range(start + wp.tid() * 4, wp.min(start + wp.tid() * 4 + 4, start + length)):
+        visits[i] += 1
+
+
+@pytest.mark.parametrize("count", [1, 5, 1000, 12345])
+@pytest.mark.parametrize("num_ranges", [1, 2, 7])
+@pytest.mark.parametrize("grain", [1, 100])
+def test_ranges_cover_all_items_once_and_are_not_tiny(count, num_ranges, grain):
+    ranges = split_ranges(count, num_ranges, grain)
+    assert len(ranges) <= num_ranges
+    covered = [i for start, length in ranges for i in range(start, start + length)]
+    assert covered == list(range(count))
+    assert len(ranges) == 1 or min(length for _, length in ranges) >= grain
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("count", [0, 1, 10_001])
+def test_every_item_is_run_once(threads, count):
+    single = torch.zeros(10_001, dtype=torch.int32)
+    ranged = torch.zeros_like(single)
+    torch.set_num_threads(threads)
+    try:
+        launch_split(count_kernel, count, [single], "cpu")
+        launch_split(range_kernel, count, [ranged], "cpu", tasks=lambda n: -(-n // 4))
+    finally:
+        torch.set_num_threads(1)
+    assert single[:count].eq(1).all() and not single[count:].any()
+    assert ranged[:count].eq(1).all() and not ranged[count:].any()
+
+
+def test_summary_names_the_version_and_the_cache():
+    summary = warp_summary()
+    assert wp.__version__ in summary and wp.config.kernel_cache_dir in summary
+
+
+def test_starting_warp_writes_nothing():
+    code = "import dreamlab.ops.warp_setup"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
+def test_a_forked_child_can_launch_after_its_parent_did():
+    code = """
+import os, torch
+torch.set_num_threads(2)
+from dreamlab.ops.composite import composite
+from dreamlab.ops.march import Samples
+n = 4096
+offsets = torch.arange(n + 1, dtype=torch.int32)
+samples = Samples(offsets[:-1].clone(), torch.zeros(n), torch.ones(n), offsets)
+alpha = composite(torch.ones(n), torch.ones(n, 1), samples).alpha
+child = os.fork()
+if child == 0:
+    torch.set_num_threads(2)
+    same = torch.equal(alpha, composite(torch.ones(n), torch.ones(n, 1), samples).alpha)
+    os._exit(0 if same else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr

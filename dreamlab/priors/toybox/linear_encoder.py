@@ -41,7 +41,7 @@ def patches_of(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "
 
 
 def fit_basis(
-    batches: Iterable[Float[Tensor, "batch 3 height width"]], channels: int
+    batches: Iterable[Float[Tensor, "_batch 3 height width"]], channels: int
 ) -> PatchBasis:
     """Compute the basis of the module docstring from batches of images in [0, 1]."""
     size = 3 * PATCH * PATCH

@@ -16,4 +16,6 @@ def test_a_falling_curve_is_drawn_from_the_top_left_to_the_bottom_right():
 
 
 def test_short_and_nonpositive_curves_do_not_fail():
-    draw_curves([Curve("empty", [], []), Curve("zero", [1, 2], [0.0, 0.0]), Curve("one", [1], [1])])
+    draw_curves(
+        [Curve("empty", [], []), Curve("zero", [1, 2], [0.0, 0.0]), Curve("one", [1], [1.0])]
+    )

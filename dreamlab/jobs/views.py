@@ -27,9 +27,9 @@ from dreamlab.systems.stage import Stage
 
 SHEET_VIEWS = 8
 SHEET_SIZE = 128
-FRAMES = 40
-FRAMES_PER_SECOND = 15
-MESH_SIZE = 256
+FRAMES = 36
+FRAMES_PER_SECOND = 12
+MESH_SIZE = 192
 FIELD_SIZE = 128
 CHUNK = 4
 """Views rendered at once; bounds memory."""

@@ -44,22 +44,22 @@ def _encode_level(
     layout: HashGridLayout,
     level: int,
 ) -> Float[Tensor, "points features"]:
+    bits = torch.tensor([[(c >> axis) & 1 for axis in range(3)] for c in range(8)])
+    bits = bits.to(points.device)
     position = points * layout.scales[level] + 0.5
     cell = position.detach().floor()
     fraction = position - cell
     if layout.config.interpolation == "smoothstep":
         fraction = fraction * fraction * (3 - 2 * fraction)
-    result = torch.zeros_like(points[:, :1] * table[:1])
-    for corner in range(8):
-        bits = torch.tensor([(corner >> axis) & 1 for axis in range(3)], device=points.device)
-        x, y, z = torch.where(bits == 1, fraction, 1 - fraction).split(1, dim=-1)
-        result = result + x * y * z * table[_entry(cell.long() + bits, layout, level)]
-    return result
+    fraction = fraction[:, None]
+    x, y, z = torch.where(bits == 1, fraction, 1 - fraction).unbind(dim=-1)
+    entry = _entry(cell.long()[:, None] + bits, layout, level)
+    return ((x * y * z)[..., None] * table[entry]).sum(dim=1)
 
 
 def _entry(
-    corner: Int[Tensor, "points 3"], layout: HashGridLayout, level: int
-) -> Int[Tensor, " points"]:
+    corner: Int[Tensor, "points corners 3"], layout: HashGridLayout, level: int
+) -> Int[Tensor, "points corners"]:
     """Return the table row of grid corners."""
     x, y, z = corner.unbind(dim=-1)
     resolution, size = layout.resolutions[level], layout.sizes[level]

@@ -34,6 +34,8 @@ class TrainingFacts:
     machine: str
     """Class of the machine: processor or accelerator and threads."""
     torch_version: str
+    history: str = ""
+    """What else a reader should know about how the weights came to be, in Markdown."""
 
 
 def write_card(architecture: Architecture, facts: TrainingFacts, sizes: Mapping[str, int]) -> str:
@@ -104,6 +106,7 @@ cosine schedule of 1000 steps; captions of up to {architecture.tokens} tokens.
 | machine | {facts.machine} |
 | torch | {facts.torch_version} |
 
+{facts.history}
 The weights are an exponential moving average, stored in half precision. Repeat or continue the
 training with `dreamlab toybox train`.
 

@@ -12,14 +12,17 @@ Sources: Nichol and Dhariwal 2021 (cosine), Salimans and Ho 2022 (v), Rombach et
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import atomic_path, write_json
 
 PARTS = ("vae", "unet", "text_encoder")
@@ -149,6 +152,24 @@ def velocity(
     alpha = alpha_bar.sqrt()[:, None, None, None]
     sigma = (1 - alpha_bar).sqrt()[:, None, None, None]
     return alpha * latents + sigma * noise, alpha * noise - sigma * latents
+
+
+def load_weights(folder: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Load the weights of some parts of a folder that `save_folder` wrote, in place.
+
+    Raises:
+        InputError: the folder has no such part, or one of another architecture.
+    """
+    for name, module in modules.items():
+        try:
+            tensors = load_file(folder / name / _WEIGHTS[name])
+            module.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{folder} has no {name} of this architecture ({reason}).",
+                "give a folder that this training exported, and its sizes of the networks.",
+            ) from None
 
 
 def save_folder(folder: Path, modules: dict[str, nn.Module], tokenizer: Any) -> None:

@@ -46,6 +46,7 @@ from dreamlab.priors.toybox.model import (
     build_text_encoder,
     build_unet,
     build_vae,
+    load_weights,
     save_folder,
 )
 from dreamlab.priors.toybox.sample import PROMPTS, make_pipeline, sample_grid
@@ -61,6 +62,8 @@ class TrainConfig:
 
     work: Path
     """Folder of checkpoints, latents and logs; made if it is missing, continued if it is not."""
+    start: Path | None = None
+    """Folder of exported weights that a new training begins with; from nothing if not given."""
     export: Path | None = None
     """Folder that the weights are written to at the end; none by default."""
     seed: int = 20261121
@@ -169,7 +172,9 @@ def open_session(config: TrainConfig, on_progress: OnProgress) -> Session:
         for _ in range(2)
     )
     path = config.work / "diffusion.safetensors"
-    if not path.is_file():
+    if config.start is not None and not path.is_file():
+        load_weights(config.start, modules)
+    elif not path.is_file():
         _prepare_text(config, modules["text_encoder"].to(device), tokenizer, on_progress)
     for name, module in modules.items():
         averages[name].load_state_dict(module.state_dict())
@@ -206,6 +211,9 @@ def _open_autoencoder(
     torch.manual_seed(derive_seed(config.seed, "weights", "vae"))
     vae: Any = build_vae(config.architecture)
     path = config.work / "decoder.safetensors"
+    if config.start is not None and not path.is_file():
+        load_weights(config.start, {"vae": vae})
+        return vae.to(device).eval().requires_grad_(False), {"step": 0, "seconds": 0.0}
     if not path.is_file():
         fit_encoder(
             vae,

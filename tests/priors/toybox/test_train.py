@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dreamlab.core.errors import InputError
 from dreamlab.priors.toybox import dataset, train
@@ -85,6 +86,20 @@ def test_a_folder_loads_in_the_ordinary_pipeline_and_draws(tmp_path):
     assert "2 steps" in card and "samples.png" in card
     for name in ("samples.png", "curves.png"):
         assert (tmp_path / "weights" / name).stat().st_size > 0
+
+
+def test_a_training_can_begin_with_exported_weights(tmp_path):
+    first = replace(config_in(tmp_path / "first", 2), export=tmp_path / "weights")
+    train.train(first, lambda progress: None)
+    config = replace(config_in(tmp_path / "second", 1), start=tmp_path / "weights")
+    session = train.open_session(config, lambda progress: None)
+    stored = load_file(tmp_path / "weights" / "unet" / "diffusion_pytorch_model.safetensors")
+    for name, tensor in session.trainer.modules["unet"].state_dict().items():
+        assert torch.equal(tensor, stored[name].float())
+    with pytest.raises(InputError, match="has no"):
+        train.open_session(
+            replace(config_in(tmp_path / "third", 1), start=tmp_path), lambda progress: None
+        )
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path):

@@ -7,7 +7,8 @@ With density sigma_i, interval length d_i and transmittance T_i = exp(-sum_{j<i}
 
 over the samples i of a ray, t_i being midpoints. No background is added and nothing is normalised.
 
-Source: Max 1995, "Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020 (NeRF), eq. 3.
+Source: Max 1995, "Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020 (NeRF),
+equation 3.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,8 @@ Level l of L is a grid with scale s_l = N_min b^l - 1, b = (N_max / N_min)^(1 / 
 falls at p = s_l x + 1/2, in the cell floor(p), and its features are interpolated from the cell's
 eight corners. A corner (i, j, k) reads the entry
 
-    i + j R + k R^2 (mod size)                                dense, if R^3 <= 2^T, R = ceil(s_l) + 1
-    (i xor 2654435761 j xor 805459861 k) mod 2^T              hashed otherwise
+    i + j R + k R^2 (mod size)                        if R^3 <= 2^T, with R = ceil(s_l) + 1: dense
+    (i xor 2654435761 j xor 805459861 k) mod 2^T      otherwise: hashed
 
 Glossary: `T` log2_table_size, `F` features a level; `entries` rows of the table, the levels one
 after the other, coarse first; outputs are ordered level by level, L * F of them.

@@ -9,8 +9,8 @@ where u in [0, 1) is the ray's jitter; a candidate is a sample if the cell of it
 occupied. So midpoints never leave the cube or lie behind the origin, and with uniform u the sum
 of f(t_k) step_size is an unbiased estimate of the integral of f.
 
-Glossary: `rays` R, `samples` N over all rays together, `packed`: the samples of ray 0, then those of
-ray 1, and so on, each front to back; ray r owns [offsets[r], offsets[r + 1]).
+Glossary: `rays` R, `samples` N over all rays together, `packed`: the samples of ray 0, then those
+of ray 1, and so on, each front to back; ray r owns [offsets[r], offsets[r + 1]).
 
 Source: occupancy-grid marching of Müller et al. 2022 (Instant NGP), section 5.4 and appendix E.1;
 packed samples as in Li et al. 2023, "NerfAcc".

@@ -10,7 +10,8 @@ occupied ones. Before the first update every cell counts as occupied: nothing is
 
 Glossary: `cells` flat indices, (x R + y) R + z for cell (x, y, z) of resolution R.
 
-Source: Müller et al. 2022 (Instant NGP), appendix E.2, with the constants of Li et al. 2023 (NerfAcc).
+Source: Müller et al. 2022 (Instant NGP), appendix E.2, with the constants of Li et al. 2023
+(NerfAcc).
 """
 
 from collections.abc import Callable

@@ -8,11 +8,12 @@ compiler is needed. Two facts about its CPU side shape this module:
 - `wp.atomic_add` is a plain addition there, so ranges that run at the same time must write to
   different places. Each kernel says along which axis that holds and is split along that axis.
 
-Convention: the first parameter of every kernel is `start`, the first item (point, ray, level) of the
-range that its launch owns.
+Convention: the first parameter of every kernel is `start`, the first item (point, ray, level) of
+the range that its launch owns.
 """
 
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +86,7 @@ def split_ranges(count: int, num_ranges: int, grain: int) -> list[tuple[int, int
     """Cut [0, count) into at most `num_ranges` ranges (start, length) of at least `grain` items."""
     num_ranges = max(1, min(num_ranges, count // max(grain, 1)))
     edges = [count * i // num_ranges for i in range(num_ranges + 1)]
-    return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
 def _argument(value: Any, annotation: Any) -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
+from shapes import joined, moved, painted, sphere
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation.alignment import align
@@ -10,7 +11,6 @@ from dreamlab.evaluation.metrics import silhouette_iou
 from dreamlab.evaluation.views import shape_cameras
 from dreamlab.priors.toybox.captions import parse_prompt
 from dreamlab.priors.toybox.truth import true_mesh
-from evaluation.shapes import joined, moved, painted, sphere
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from analytic_judge import ColorJudge, images_of
+from shapes import BLUE, GREEN, RED, WHITE, joined, moved, painted, sphere
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation import metrics
@@ -23,8 +25,6 @@ from dreamlab.evaluation.views import judge_cameras, shape_cameras
 from dreamlab.priors.toybox.captions import parse_prompt, vocabulary
 from dreamlab.priors.toybox.judge import Judge
 from dreamlab.priors.toybox.truth import true_mesh
-from evaluation.analytic_judge import ColorJudge, images_of
-from evaluation.shapes import BLUE, GREEN, RED, WHITE, joined, moved, painted, sphere
 
 PROMPTS = ["a red duck", "a blue duck", "a red car", "a green mug"]
 

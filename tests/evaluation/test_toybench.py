@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from shapes import fake_done_prompt
 
 from dreamlab.core.errors import InputError
 from dreamlab.evaluation.child import Outcome, write_outcome
@@ -13,7 +14,6 @@ from dreamlab.evaluation.prompts import bench_prompts
 from dreamlab.evaluation.toybench import Bench, BenchConfig, assess, prompt_folder, run
 from dreamlab.priors.toybox.judge import FOLDER, load_judge
 from dreamlab.training.events import Event
-from evaluation.shapes import fake_done_prompt
 
 FAILING = (sys.executable, "-c", "import sys; sys.exit('no prior here')")
 CONFIG = BenchConfig(prompts=2)

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from soft_shapes import SoftShape, octant_color, reference_of, statue
+from soft_shapes import EXTRAS, SoftShape, octant_color, reference_of, statue
 
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.export.threshold import SilhouetteReference
-
-EXTRAS = {"prompt": "A red statue!", "seed": 7, "config_hash": "0123abcd"}
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 PYTHON = os.environ.get("DREAMLAB_BLENDER_PYTHON", sys.executable)
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).parent.parent / "support" / "blender_report.py"
 
 
 @cache
@@ -34,7 +34,11 @@ def arrived(exported):
 
     @cache
     def read(kind: str) -> list[dict]:
-        command = [PYTHON, str(HERE / "blender_report.py"), str(exported.folder / f"model.{kind}")]
+        command = [
+            PYTHON,
+            str(SCRIPT),
+            str(exported.folder / f"model.{kind}"),
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [line for line in result.stdout.splitlines() if line.startswith("REPORT ")]
         assert lines, result.stdout[-2000:] + result.stderr[-2000:]

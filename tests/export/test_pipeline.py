@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EXTRAS
-from soft_shapes import SoftShape, ball, octant_color, reference_of, statue, union, views
+from soft_shapes import EXTRAS, SoftShape, ball, octant_color, reference_of, statue, union, views
 
 from dreamlab.core.config import build, field_docs, to_plain
 from dreamlab.core.errors import InputError

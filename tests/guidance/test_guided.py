@@ -3,12 +3,11 @@
 import pytest
 import torch
 from analytic import GaussianPrior, exact_eps
+from guided_views import cameras_at
 
 from dreamlab.guidance.guided import guided_noise, rescale
 from dreamlab.guidance.perp_neg import away_direction
 from dreamlab.guidance.prompts import PromptConfig, Prompts
-
-from .helpers import cameras_at
 
 
 def mean(prompt: str) -> list[float]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from analytic import GaussianPrior
+from guided_views import cameras_at
 
 from dreamlab.guidance.prompts import (
     BACK,
@@ -16,8 +17,6 @@ from dreamlab.guidance.prompts import (
     view_index,
     view_mixture,
 )
-
-from .helpers import cameras_at
 
 COLORS = {
     "cat, front view": [1.0, 0.0, 0.0],

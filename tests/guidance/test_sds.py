@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from analytic import GaussianPrior, exact_eps
+from guided_views import as_render, cameras_at
 
 from dreamlab.core.render import Render
 from dreamlab.core.schedules import Schedule
@@ -14,8 +15,6 @@ from dreamlab.guidance.sds import SDS, Config, build
 from dreamlab.guidance.timesteps import TimestepConfig
 from dreamlab.guidance.weighting import weight
 from dreamlab.priors.base import Prediction
-
-from .helpers import as_render, cameras_at
 
 KINDS = ["epsilon", "v_prediction", "sample", "flow"]
 MEANS = {"cat": [0.6, -0.2, 0.1], "": [0.2, 0.1, -0.3], "ugly": [-0.4, 0.3, 0.0]}

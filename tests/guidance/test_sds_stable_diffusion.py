@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from guided_views import as_render, cameras_at
 from tiny_models import IMAGE_SIZE
 
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sds import SDS, Config
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.stable_diffusion import StableDiffusionPrior
-
-from .helpers import as_render, cameras_at
 
 CAMERAS = cameras_at([0, 100, -170], [0, 10, 70])
 

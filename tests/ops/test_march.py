@@ -239,5 +239,5 @@ def test_sizes_that_are_not_positive_are_refused(half_extent, step_size):
 def test_grids_that_are_not_cubes_are_refused():
     origins, directions, _ = rays_around(3)
     grid = torch.ones(4, 4, 5, dtype=torch.bool)
-    with pytest.raises(Exception, match="grid must be a cube|resolution"):
+    with pytest.raises(Exception, match=r"grid must be a cube|resolution"):
         march(origins, directions, grid, half_extent=1.0, step_size=0.1)

@@ -12,6 +12,9 @@ from dreamlab.ops.isosurface import extract
 
 Distance = Callable[[Tensor], Tensor]
 
+EXTRAS = {"prompt": "A red statue!", "seed": 7, "config_hash": "0123abcd"}
+"""Provenance of the exported test model."""
+
 
 @dataclass
 class SoftShape:

@@ -240,7 +240,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_result(
 ) -> None:
     root = tmp_path / "killed"
     tests = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    environment = os.environ | {"PYTHONPATH": f"{tests / 'support'}{os.pathsep}{tests.parent}"}
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(root), moment], env=environment, check=False
     )

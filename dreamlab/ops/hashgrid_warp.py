@@ -155,7 +155,6 @@ def _over_levels(kernel: wp.Kernel, layout: HashGridLayout, *tensors: Tensor) ->
         inputs,
         points.device,
         tasks=lambda length: length * -(-len(points) // chunk),
-        ranges_per_thread=config.num_levels,
         grain=1,
     )
 

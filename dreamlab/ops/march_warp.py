@@ -2,9 +2,9 @@
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 """Ray marching on Warp kernels: one pass counts the samples of each ray, a second writes them.
 
-Glossary and formulas are those of `dreamlab.ops.march`. A cell is looked up once for all strata
-whose midpoints lie in it. Where the ray leaves it is rounded towards the cell, so a stratum at the
-wall gets a look-up of its own and none is ever passed over.
+Glossary and formulas are those of `dreamlab.ops.march`. An empty cell is left in one jump, to the
+first stratum whose midpoint lies behind the cell; rounding may land a hair before that, in which
+case the next look-up jumps again, so no occupied stratum is ever passed over.
 """
 
 from typing import no_type_check
@@ -147,23 +147,21 @@ def sample_kernel(
     count = wp.int32(0)
     t = ray.near + (wp.float32(k) + jitter[i]) * step
     while t < far:
-        leave = stratum_after(ray, leave_cell(ray, t, half, resolution), jitter[i], step)
-        leave = wp.max(leave, k + 1)
         if is_occupied(ray.origin + t * ray.direction, half, resolution, binary):
-            if count == 0 and write == 0:
+            if write == 1:
+                n = offsets[i] + count
+                ray_index[n] = i
+                t_start[n] = t - 0.5 * step
+                t_end[n] = t + 0.5 * step
+                if count + 1 == counts[i]:
+                    return
+            elif count == 0:
                 first[i] = k
-            while k < leave and t < far:
-                if write == 1:
-                    n = offsets[i] + count
-                    ray_index[n] = i
-                    t_start[n] = t - 0.5 * step
-                    t_end[n] = t + 0.5 * step
-                count += 1
-                k += 1
-                t = ray.near + (wp.float32(k) + jitter[i]) * step
-            if write == 1 and count == counts[i]:
-                return
-        k = leave
+            count += 1
+            k += 1
+        else:
+            leave = leave_cell(ray, t, half, resolution)
+            k = wp.max(k + 1, stratum_after(ray, leave, jitter[i], step))
         t = ray.near + (wp.float32(k) + jitter[i]) * step
     if write == 0:
         counts[i] = count

@@ -152,13 +152,7 @@ def launch_split(
     if len(ranges) == 1:
         run(0, count)
         return
-    waiting = iter(ranges)
-
-    def work() -> None:
-        for part in waiting:
-            run(*part)
-
     pool = _thread_pool(threads)
-    futures = [pool.submit(work) for _ in range(threads)]
+    futures = [pool.submit(run, *part) for part in ranges]
     for future in futures:
         future.result()

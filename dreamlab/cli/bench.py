@@ -1,14 +1,19 @@
 """`dreamlab bench ...`: measure quality against ground truth, and the speed of the kernels."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from dreamlab.cli.options import DeviceOption, OutputOption, Overrides, QualityOption, RecipeOption
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
 from dreamlab.cli.progress import display
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
+
+if TYPE_CHECKING:
+    from dreamlab.evaluation.speed.figures import Figure
 
 group = typer.Typer(name="bench", help="Measure quality and speed here.", no_args_is_help=True)
 
@@ -16,6 +21,7 @@ group = typer.Typer(name="bench", help="Measure quality and speed here.", no_arg
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group.command("toybench")(toybench)
+    group.command("ops")(ops)
     app.add_typer(group)
 
 
@@ -40,7 +46,7 @@ def toybench(
     with reported(output):
         from dreamlab.core.config import build
         from dreamlab.evaluation.toybench import BenchConfig, run
-        from dreamlab.priors.toybox.judge import load_judge
+        from dreamlab.priors.toybox.judge.network import load_judge
 
         given = {"recipe": recipe, "quality": quality, "prompts": prompts, "seed": seed}
         config = build(BenchConfig, given | {"device": device, "overrides": overrides or []})
@@ -51,3 +57,57 @@ def toybench(
         output.text(bench.files[0].read_text(encoding="utf-8"))
         for path in bench.files:
             output.text(str(path))
+
+
+def ops(
+    overrides: Overrides = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    points: Annotated[
+        int, typer.Option("--points", min=1, help="Points that the hash grid encodes.")
+    ] = 160_000,
+    warm_up: Annotated[
+        int, typer.Option("--warm-up", min=1, help="Training steps before a stage is timed.")
+    ] = 100,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Timed calls a figure; it is their median.")
+    ] = 5,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time kernels against plain torch, and the recipe's step against its guidance, on the CPU.
+
+    Figures are ratios of CPU time in this process; take them on an idle machine all the same.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.core.config import build
+        from dreamlab.evaluation.speed.suite import SpeedConfig, machine, measure
+
+        given = {"recipe": recipe, "points": points, "warm_up": warm_up, "repeats": repeats}
+        config = build(SpeedConfig, given | {"overrides": overrides or []})
+        about = machine()
+        output.event("machine", **about)
+        figures: list[Figure] = []
+        for figure in measure(config):
+            figures.append(figure)
+            output.event("figure", **figure.plain)
+            output.note(f"{figure.what}: {_written(figure)}")
+        output.event("result", met=sum(f.is_met for f in figures), figures=len(figures))
+        output.table(_table(figures))
+        packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
+        output.text(f"{about['cores']} x {about['processor']}, load {about['load']}; {packages}")
+
+
+def _table(figures: Sequence["Figure"]) -> Table:
+    table = Table("what", "ms", "value", "goal", title="Medians of CPU time")
+    for figure in figures:
+        times = "\n".join(f"{name} {time:.1f}" for name, time in figure.times.items())
+        color = "green" if figure.is_met else "red"
+        table.add_row(
+            figure.what, times, f"[{color}]{_written(figure)}[/{color}]", figure.plain["goal"]
+        )
+    return table
+
+
+def _written(figure: "Figure") -> str:
+    return f"{figure.value:.2f} {figure.unit}"

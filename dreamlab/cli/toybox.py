@@ -78,7 +78,7 @@ def sample(
         import torch
 
         from dreamlab.core.pictures import save
-        from dreamlab.priors.toybox.sample import PROMPTS, load_pipeline, sample_grid
+        from dreamlab.priors.toybox.training.sample import PROMPTS, load_pipeline, sample_grid
 
         pipeline = load_pipeline(_weights(model), torch.device("cpu"))
         chosen = tuple(prompts) if prompts else PROMPTS
@@ -126,8 +126,8 @@ def train(
     """
     output = output_of(json, quiet)
     with reported(output):
-        from dreamlab.priors.toybox.train import TrainConfig
-        from dreamlab.priors.toybox.train import train as run_training
+        from dreamlab.priors.toybox.training.session import TrainConfig
+        from dreamlab.priors.toybox.training.train import train as run_training
 
         config = build(TrainConfig, parse_dotlist(overrides or []) | {"work": str(work)})
         with display(output) as show:
@@ -147,8 +147,8 @@ def judge(
     """Train the judge that `evaluate` and `bench toybench` ask; it is independent of the prior."""
     output = output_of(json, quiet)
     with reported(output):
-        from dreamlab.priors.toybox.judge import FOLDER
-        from dreamlab.priors.toybox.train_judge import JudgeConfig, train_judge
+        from dreamlab.priors.toybox.judge.network import FOLDER
+        from dreamlab.priors.toybox.judge.train import JudgeConfig, train_judge
 
         config = build(JudgeConfig, parse_dotlist(overrides or []))
         target = folder or FOLDER
@@ -178,10 +178,10 @@ def evaluate(
     """
     output = output_of(json, quiet)
     with reported(output):
-        from dreamlab.priors.toybox.evaluate import EvaluateConfig
-        from dreamlab.priors.toybox.evaluate import evaluate as run_evaluation
-        from dreamlab.priors.toybox.evaluate_report import table, write_evaluation
-        from dreamlab.priors.toybox.judge import load_judge
+        from dreamlab.priors.toybox.judge.evaluate import EvaluateConfig
+        from dreamlab.priors.toybox.judge.evaluate import evaluate as run_evaluation
+        from dreamlab.priors.toybox.judge.network import load_judge
+        from dreamlab.priors.toybox.judge.report import table, write_evaluation
         from dreamlab.training.events import Event
 
         config = build(EvaluateConfig, parse_dotlist(overrides or []))

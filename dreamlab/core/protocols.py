@@ -8,8 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreamlab.core.mesh import Mesh
-
 
 @runtime_checkable
 class Field(Protocol):
@@ -37,6 +35,9 @@ class Field(Protocol):
 class Representation(Protocol):
     """What is optimised; concrete classes are `nn.Module`s, one file each."""
 
+    half_extent: float
+    """The object lies in the cube [-half_extent, half_extent]^3, world units."""
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trainable parameters by group name; recipes set a learning rate per group."""
         ...
@@ -49,8 +50,12 @@ class Representation(Protocol):
         """Return the representation's own unweighted losses by name; recipes set the weights."""
         ...
 
-    def surface(self, threshold: float, resolution: int) -> Mesh:
-        """Extract the isosurface, world coordinates; raises `InputError` if it is empty."""
+    def density_grid(self, resolution: int) -> Float[Tensor, "resolution resolution resolution"]:
+        """Sample the density, 1 / world unit, at nodes that span the cube, axes x, y, z.
+
+        The first and the last node of an axis lie on the cube's faces; no gradient. The export
+        finds the surface in it. Raises `InputError` for fewer than 2 nodes an axis.
+        """
         ...
 
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:

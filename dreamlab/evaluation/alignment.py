@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.threshold import mean_iou
+from dreamlab.export.mesh.threshold import mean_iou
 from dreamlab.ops.raycast import MeshCaster
 
 SEARCH_SIZE = 48

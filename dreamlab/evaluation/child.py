@@ -18,6 +18,7 @@ from pathlib import Path
 from dreamlab.core.config import build, to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
+from dreamlab.jobs.machine import peak_rss
 
 CLI = (sys.executable, "-m", "dreamlab")
 OUTCOME, STDOUT, STDERR = "outcome.json", "stdout.jsonl", "stderr.txt"
@@ -115,7 +116,7 @@ def _wait(process: subprocess.Popen[bytes], time_limit: float) -> tuple[int, int
                 # tells Popen that the process has been waited for
                 process.returncode = os.waitstatus_to_exitcode(status)
                 return process.returncode, peak or usage.ru_maxrss * BYTES_PER_RSS_UNIT, in_time
-            peak = _high_water(process.pid) or peak
+            peak = peak_rss(process.pid) or peak
             if in_time and time.monotonic() > deadline:
                 in_time = False
                 process.kill()
@@ -124,19 +125,6 @@ def _wait(process: subprocess.Popen[bytes], time_limit: float) -> tuple[int, int
         if process.returncode is None:
             process.kill()
             process.wait()
-
-
-def _high_water(pid: int) -> int:
-    """Return the most memory a process has held so far, bytes; 0 where the system does not tell.
-
-    What `wait4` tells is no less than the memory of the parent, in whose image a child begins.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))
-    return next((int(words[1]) * 1024 for words in lines), 0)
 
 
 def _reason(folder: Path, exit_code: int) -> str:

@@ -8,7 +8,7 @@ from dreamlab.evaluation.alignment import align
 from dreamlab.evaluation.metrics import Facing
 from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
 from dreamlab.evaluation.views import judge_cameras, portraits, shape_cameras
-from dreamlab.priors.toybox.judge import Judge
+from dreamlab.priors.toybox.judge.network import Judge
 
 
 @dataclass(frozen=True)

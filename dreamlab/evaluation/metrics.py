@@ -17,10 +17,10 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation.surface import distances_to, sample_surface
 from dreamlab.evaluation.views import AMBIENT, lights
-from dreamlab.export.threshold import mean_iou
+from dreamlab.export.mesh.threshold import mean_iou
 from dreamlab.ops.raycast import render_mesh, silhouette
-from dreamlab.priors.toybox.judge import Judge
-from dreamlab.priors.toybox.views import view_word
+from dreamlab.priors.toybox.judge.network import Judge
+from dreamlab.priors.toybox.world.views import view_word
 
 SIZE = 128
 """Side of the pictures in which shapes and colours are compared, pixels."""

@@ -22,11 +22,18 @@ from typing import Literal
 
 import numpy as np
 
-from dreamlab.priors.toybox.captions import parse_prompt, prompt_of
-from dreamlab.priors.toybox.objects import CATALOGUE
-from dreamlab.priors.toybox.palette import COLORS, PATTERNS
-from dreamlab.priors.toybox.parts import ObjectKind
-from dreamlab.priors.toybox.scenes import RELATIONS, SUPPORTS, Item, Relation, Scene, is_held_out
+from dreamlab.priors.toybox.world.captions import parse_prompt, prompt_of
+from dreamlab.priors.toybox.world.objects.catalogue import CATALOGUE
+from dreamlab.priors.toybox.world.objects.parts import ObjectKind
+from dreamlab.priors.toybox.world.palette import COLORS, PATTERNS
+from dreamlab.priors.toybox.world.scenes import (
+    RELATIONS,
+    SUPPORTS,
+    Item,
+    Relation,
+    Scene,
+    is_held_out,
+)
 
 Kind = Literal["front", "no front", "painted", "relation"]
 

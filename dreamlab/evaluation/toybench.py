@@ -24,12 +24,12 @@ from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
 from dreamlab.evaluation.rows import Row, row_to_plain
-from dreamlab.export.reload import load_glb
+from dreamlab.export.files.reload import load_glb
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import load_recipe
-from dreamlab.priors.toybox.judge import Judge
-from dreamlab.priors.toybox.truth import true_mesh
+from dreamlab.priors.toybox.judge.network import Judge
+from dreamlab.priors.toybox.world.truth import true_mesh
 from dreamlab.training.events import Event, Listener
 
 MODEL = "model.glb"

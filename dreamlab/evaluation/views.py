@@ -14,8 +14,8 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras, turntable_cameras
 from dreamlab.core.mesh import Mesh
 from dreamlab.ops.raycast import render_mesh
-from dreamlab.priors.toybox.judge import IMAGE_SIZE
-from dreamlab.priors.toybox.views import RANGES
+from dreamlab.priors.toybox.judge.network import IMAGE_SIZE
+from dreamlab.priors.toybox.world.views import RANGES
 
 DISTANCE = sum(RANGES.distance) / 2
 FOV_Y = sum(RANGES.fov_y) / 2

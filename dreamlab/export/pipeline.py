@@ -7,24 +7,24 @@ Every step that could harm the shape is measured by the silhouette IoU against t
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Representation
 from dreamlab.core.run_folder import slug
-from dreamlab.export.bake import bake, vertex_colors
-from dreamlab.export.clean import (
+from dreamlab.export.files.placement import Placement
+from dreamlab.export.files.validate import Check, check_glb
+from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
+from dreamlab.export.mesh.bake import bake, vertex_colors
+from dreamlab.export.mesh.clean import (
     drop_components,
     fill_holes,
     is_watertight,
@@ -32,19 +32,15 @@ from dreamlab.export.clean import (
     smooth,
     vertex_normals,
 )
-from dreamlab.export.placement import Placement
-from dreamlab.export.settings import ExportConfig, Method
-from dreamlab.export.simplify import simplify
-from dreamlab.export.threshold import (
+from dreamlab.export.mesh.simplify import simplify
+from dreamlab.export.mesh.surface import extract_surface
+from dreamlab.export.mesh.threshold import (
     SilhouetteReference,
     find_threshold,
-    log_density,
     mean_iou,
 )
-from dreamlab.export.unwrap import unwrap
-from dreamlab.export.validate import Check, check_glb
-from dreamlab.export.writers import write_glb, write_obj, write_ply, write_stl
-from dreamlab.ops.isosurface import extract
+from dreamlab.export.mesh.unwrap import unwrap
+from dreamlab.export.settings import ExportConfig, Method
 from dreamlab.ops.raycast import silhouette
 
 SMOOTHING_COST = 0.002
@@ -53,17 +49,6 @@ LOW_IOU = 0.95
 """The report warns of a mesh whose outline fits the renders worse than this."""
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class HasDensityGrid(Protocol):
-    """A representation whose density can be sampled once for all thresholds."""
-
-    half_extent: float
-
-    def density_grid(
-        self, resolution: int
-    ) -> Float[Tensor, "resolution resolution resolution"]: ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +121,7 @@ def export_model(
     """Turn a representation into `folder`/model.glb and the other formats asked for.
 
     Args:
-        representation: anything with a surface and colours; a density grid is used if it has one.
+        representation: a density with colours.
         reference: rendered views that the outline of the mesh has to fit.
         config: settings.
         folder: must exist.
@@ -222,14 +207,6 @@ def _surface(
     phase: _Phases,
 ) -> tuple[Mesh, float]:
     """Extract the surface; find its threshold first if none is given."""
-    if not isinstance(representation, HasDensityGrid):
-        if config.threshold is None:
-            raise InputError(
-                "this representation has no density grid to find a threshold on.",
-                "set export.threshold.",
-            )
-        with phase("extract"):
-            return representation.surface(config.threshold, config.resolution), config.threshold
     half_extent = representation.half_extent
     with phase("density"):
         density = representation.density_grid(config.resolution)
@@ -238,8 +215,7 @@ def _surface(
         with phase("threshold"):
             threshold = find_threshold(density, half_extent, reference).value
     with phase("extract"):
-        logarithm, floor = log_density(density, threshold)
-        return extract(logarithm, math.log(threshold / floor), half_extent), threshold
+        return extract_surface(density, threshold, half_extent), threshold
 
 
 @dataclass(frozen=True)

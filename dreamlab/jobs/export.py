@@ -15,8 +15,8 @@ from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.core.version import VERSION
+from dreamlab.export.mesh.threshold import SilhouetteReference
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
-from dreamlab.export.threshold import SilhouetteReference
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.phases import Phases
@@ -78,6 +78,22 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def load_run(folder: RunFolder, config: RunConfig, device: torch.device) -> Trained:
+    """Load what a run has trained so far.
+
+    Raises:
+        InputError: there is no checkpoint, or none that can be used.
+    """
+    return load_trained(
+        config.stages,
+        prompt=config.prompt,
+        negative_prompt=config.negative_prompt,
+        seed=config.seed,
+        folder=folder,
+        device=device,
+    )
+
+
 def export_trained(
     trained: Trained, config: RunConfig, folder: RunFolder, phases: Phases
 ) -> Exported:
@@ -123,14 +139,7 @@ def export(
     state.begin(folder)
     try:
         with log_to(folder.log):
-            trained = load_trained(
-                config.stages,
-                prompt=config.prompt,
-                negative_prompt=config.negative_prompt,
-                seed=config.seed,
-                folder=folder,
-                device=chosen,
-            )
+            trained = load_run(folder, config, chosen)
             exported = export_trained(trained, config, folder, Phases(folder, on_event))
     except BaseException:
         ended = before.state if before.state in ("done", "stopped") else "failed"

@@ -6,7 +6,6 @@ leaves the trained checkpoint, pictures and report behind.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,15 @@ from dreamlab.core.locations import cache_dir
 from dreamlab.core.run_folder import RunFolder, write_json, write_text
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
-from dreamlab.jobs.export import Exported, export_trained
+from dreamlab.jobs.export import Exported, export_trained, load_run
+from dreamlab.jobs.ledger import Ledger, read_ledger
 from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.jobs.report import make_report
 from dreamlab.jobs.views import write_sheet, write_turntable
 from dreamlab.priors.load import load_prior
 from dreamlab.training.events import Listener, log_to
-from dreamlab.training.loop import Trained, load_trained, train
+from dreamlab.training.loop import Trained, train
 from dreamlab.training.stop import StopFlag
 
 logger = logging.getLogger(__name__)
@@ -96,13 +96,15 @@ def resume(
         DreamlabError: as for `generate`.
     """
     config = load_run_config(folder.config)
-    if folder.job.exists() and state.read(folder).state == "done":
+    chosen = pick_device(device)
+    is_done = folder.job.exists() and state.read(folder).state == "done"
+    if is_done and _finished_training(folder, config, chosen) is not None:
         raise InputError(
             f"{folder.root} is complete.",
             f"to make its files again, use `dreamlab export {folder.root}`; for another result, "
             "run `dreamlab generate --config` of its config.yaml with another --seed.",
         )
-    return _perform(folder, config, pick_device(device), stop, on_event, resume=True)
+    return _perform(folder, config, chosen, stop, on_event, resume=True)
 
 
 def _perform(
@@ -118,8 +120,11 @@ def _perform(
     state.begin(folder)
     with log_to(folder.log):
         try:
-            job = _Job(folder, config, device, stop or StopFlag(), Phases(folder, listener))
-            outcome = job.run(resume)
+            phases = Phases(folder, listener, read_ledger(folder) if resume else Ledger())
+            try:
+                outcome = _Job(folder, config, device, stop or StopFlag(), phases).run(resume)
+            finally:
+                phases.save()
         except KeyboardInterrupt:
             state.finish(folder, "stopped", "interrupted.", f"dreamlab resume {folder.root}")
             raise
@@ -141,6 +146,16 @@ def _perform(
     return outcome
 
 
+def _finished_training(
+    folder: RunFolder, config: RunConfig, device: torch.device
+) -> Trained | None:
+    """Return the training if it is complete."""
+    if not any(folder.checkpoints.glob("*.safetensors")):
+        return None
+    trained = load_run(folder, config, device)
+    return trained if trained.is_finished else None
+
+
 class _Job:
     """A run being carried out."""
 
@@ -157,8 +172,11 @@ class _Job:
 
     def run(self, resume: bool) -> Outcome:
         """Train, then make everything that is made of the trained representation."""
-        trained = (self._finished_training() if resume else None) or self._train(resume)
-        if trained.step == 0:
+        trained = None
+        if resume:  # perhaps only what follows the training is missing
+            trained = _finished_training(self.folder, self.config, self.device)
+        trained = trained or self._train(resume)
+        if trained.object_steps == 0:
             raise DreamlabError(
                 "stopped before the first step; there is nothing to export.",
                 f"dreamlab resume {self.folder.root}",
@@ -175,45 +193,32 @@ class _Job:
             write_sheet(trained.stage, self.folder.preview, moved)
             glb = exported.glb if exported else None
             shown = write_turntable(trained.stage, glb, self.folder.turntable, moved)
-        report = make_report(self.config, trained, exported, self.phases) | {"turntable": shown}
+        report = make_report(self.config, trained, exported, self.phases.ledger)
+        report["turntable"] = shown
         write_json(self.folder.report, report)
         if failure is not None:
             raise failure
         assert exported is not None
         return Outcome(self.folder, exported.files, report, not trained.is_finished)
 
-    def _finished_training(self) -> Trained | None:
-        """Return the training if it is complete and only what follows it is missing."""
-        if not any(self.folder.checkpoints.glob("*.safetensors")):
-            return None
-        trained = self._with_settings(load_trained)
-        return trained if trained.is_finished else None
-
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):
             prior = load_prior(self.config.prior, self.device)
-        trained = self._with_settings(
-            train,
+        trained = train(
+            self.config.stages,
+            prompt=self.config.prompt,
             negative_prompt=self.config.negative_prompt,
             prior=prior,
+            seed=self.config.seed,
+            folder=self.folder,
+            device=self.device,
             stop=self.stop,
             on_event=self.phases.on_training_event,
             resume=resume,
             cache_dir=cache_dir() / "text",
         )
-        for stage, seconds in trained.seconds.items():
-            self.phases.end(stage, seconds)
+        self.phases.end()
         return trained
-
-    def _with_settings(self, function: Callable[..., Trained], **more: Any) -> Trained:
-        settings = {
-            "prompt": self.config.prompt,
-            "negative_prompt": self.config.negative_prompt,
-            "seed": self.config.seed,
-            "folder": self.folder,
-            "device": self.device,
-        }
-        return function(self.config.stages, **settings | more)
 
     def _export_failure(self, error: Exception) -> DreamlabError:
         retry = f"the training is kept; try again with `dreamlab export {self.folder.root}`"

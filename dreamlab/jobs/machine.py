@@ -63,14 +63,31 @@ def _memory_gb() -> float | None:
 
 
 def peak_memory() -> dict[str, float]:
-    """Return the most memory used so far, GB: this process, its children, the graphics card."""
-    peaks: dict[str, float] = {}
-    if sys.platform != "win32":
-        import resource
-
-        unit = 1e9 if sys.platform == "darwin" else 1e6
-        for name, who in (("rss", resource.RUSAGE_SELF), ("child_rss", resource.RUSAGE_CHILDREN)):
-            peaks[f"{name}_gb"] = round(resource.getrusage(who).ru_maxrss / unit, 3)
+    """Return the most memory used so far, GB: by this process, on the graphics card."""
+    peaks = {"rss_gb": round((peak_rss() or _peak_rss_elsewhere()) / 1e9, 3)}
     if torch.cuda.is_available():
         peaks["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
     return peaks
+
+
+def peak_rss(pid: int | None = None) -> int:
+    """Return the most memory that a process has held so far, bytes; 0 where Linux does not tell.
+
+    It is the high-water mark of /proc, not `ru_maxrss`: that outlives `exec`, so a process would
+    count what the program that started it had held.
+
+    Args:
+        pid: of a running process; None: this one.
+    """
+    kilobytes = _from_proc(f"/proc/{pid or 'self'}/status", "VmHWM").removesuffix("kB").strip()
+    return int(kilobytes) * 1024 if kilobytes.isdigit() else 0
+
+
+def _peak_rss_elsewhere() -> int:
+    """Return what systems without /proc tell, bytes; 0 where there is nothing like it."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

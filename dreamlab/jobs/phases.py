@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
+from dreamlab.jobs.ledger import Ledger, write_ledger
+from dreamlab.jobs.machine import peak_memory
 from dreamlab.training.events import Event, EventStream, Listener
 
 AVERAGED_STEPS = 32
@@ -27,20 +29,39 @@ Moved = Callable[[float, str], None]
 class Phases:
     """Watches one job: hands its events on, and keeps what the report needs of them."""
 
-    def __init__(self, folder: RunFolder, listener: Listener | None) -> None:
-        self.folder, self.listener = folder, listener
+    def __init__(
+        self, folder: RunFolder, listener: Listener | None, earlier: Ledger | None = None
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            folder: of the run.
+            listener: is called with every event.
+            earlier: what the run took before; its ledger is then kept up to date.
+        """
+        self.folder, self.listener, self.earlier = folder, listener, earlier
         self.stream = EventStream(folder, listener)
         self._begin = time.monotonic()
-        self.seconds: dict[str, float] = {}
-        """Duration of every phase that has ended, in order."""
-        self.steps: dict[str, int] = defaultdict(int)
-        """Steps that this process did of each stage."""
+        self._seconds: dict[str, float] = {}
+        self._open: tuple[str, float] | None = None
         self._last: dict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=AVERAGED_STEPS))
 
     @property
-    def total_seconds(self) -> float:
-        """Time since the job began."""
-        return time.monotonic() - self._begin
+    def ledger(self) -> Ledger:
+        """What the run took up to now, earlier processes and the phase that is open included."""
+        now = time.monotonic()
+        seconds = dict(self._seconds)
+        if self._open is not None:
+            name, begin = self._open
+            seconds[name] = seconds.get(name, 0.0) + now - begin
+        metrics = {stage: self._last_metrics(stage) for stage in self._last}
+        mine = Ledger(now - self._begin, seconds, peak_memory(), metrics)
+        return (self.earlier or Ledger()).plus(mine)
+
+    def save(self) -> None:
+        """Bring the ledger on disk up to date, if this job keeps one."""
+        if self.earlier is not None:
+            write_ledger(self.folder, self.ledger)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Moved]:
@@ -50,7 +71,7 @@ class Phases:
         """
         state.enter_phase(self.folder, name)
         self.stream.emit("phase", phase=name, steps=None)
-        begin = time.monotonic()
+        self._enter(name)
 
         def moved(fraction: float, part: str) -> None:
             if self.listener:
@@ -58,24 +79,36 @@ class Phases:
                 self.listener(Event("progress", values))
 
         yield moved
-        self.end(name, time.monotonic() - begin)
+        self.end()
 
-    def end(self, name: str, seconds: float) -> None:
-        """Record how long a phase took."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + round(seconds, 3)
-        self.stream.emit("phase_done", phase=name, seconds=round(seconds, 3))
+    def _enter(self, name: str) -> None:
+        self._open = (name, time.monotonic())
+
+    def end(self) -> None:
+        """Record how long the open phase took."""
+        if self._open is None:
+            return
+        name, begin = self._open
+        took = time.monotonic() - begin
+        self._seconds[name] = self._seconds.get(name, 0.0) + took
+        self._open = None
+        self.stream.emit("phase_done", phase=name, seconds=round(took, 3))
+        self.save()
 
     def on_training_event(self, event: Event) -> None:
-        """Take an event of the training loop and hand it on."""
+        """Take an event of the training loop and hand it on; a stage ends where the next begins."""
         if event.kind == "phase":
+            self.end()
             state.enter_phase(self.folder, event.values["phase"])
+            self._enter(event.values["phase"])
         elif event.kind == "step":
-            self.steps[event.values["stage"]] += 1
             self._last[event.values["stage"]].append(event)
+        elif event.kind == "checkpoint":
+            self.save()
         if self.listener:
             self.listener(event)
 
-    def last_metrics(self, stage: str) -> dict[str, float]:
+    def _last_metrics(self, stage: str) -> dict[str, float]:
         """Average the metrics over the last steps of a stage, leaving out what is not finite."""
         sums: dict[str, list[float]] = defaultdict(list)
         for event in self._last[stage]:

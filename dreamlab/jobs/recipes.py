@@ -198,6 +198,6 @@ def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
     """
     if config.prior.model != EMBEDDED:
         return {}
-    from dreamlab.priors.toybox.captions import unknown_words
+    from dreamlab.priors.toybox.world.captions import unknown_words
 
     return unknown_words(config.prompt) | unknown_words(config.negative_prompt)

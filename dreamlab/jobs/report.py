@@ -4,18 +4,18 @@ from typing import Any
 
 from dreamlab.core.config import to_plain
 from dreamlab.jobs.export import Exported
-from dreamlab.jobs.machine import machine_class, peak_memory, versions
-from dreamlab.jobs.phases import Phases
+from dreamlab.jobs.ledger import Ledger
+from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipes import RunConfig
 from dreamlab.training.loop import Trained
 
 
 def make_report(
-    config: RunConfig, trained: Trained, exported: Exported | None, phases: Phases
+    config: RunConfig, trained: Trained, exported: Exported | None, ledger: Ledger
 ) -> dict[str, Any]:
     """Gather timings, metrics, mesh statistics, validation, memory, versions and machine.
 
-    Times, rates and memory are of this process; a resumed run does not count what came before.
+    Times, rates and memory are of all processes of the run, see `ledger.py`.
     """
     return {
         "prompt": config.prompt,
@@ -26,20 +26,20 @@ def make_report(
         "model": config.prior.model,
         "device": str(trained.stage.device),
         "complete": trained.is_finished,
-        "seconds": phases.seconds | {"total": round(phases.total_seconds, 3)},
-        "stages": {name: _stage(name, trained, phases) for name in config.stages},
+        "seconds": ledger.seconds | {"total": ledger.total},
+        "stages": {name: _stage(name, trained, ledger) for name in config.stages},
         "export": exported.report.to_plain() if exported else None,
         "export_settings": to_plain(config.export),
-        "memory": peak_memory(),
+        "memory": ledger.memory,
         "machine": machine_class(),
         "versions": versions(),
     }
 
 
-def _stage(name: str, trained: Trained, phases: Phases) -> dict[str, Any]:
-    steps, seconds = phases.steps[name], trained.seconds.get(name, 0.0)
+def _stage(name: str, trained: Trained, ledger: Ledger) -> dict[str, Any]:
+    steps, seconds = trained.steps[name], ledger.seconds.get(name, 0.0)
     return {
         "steps": steps,
-        "steps_per_second": round(steps / seconds, 3) if seconds > 0 else None,
-        "metrics": phases.last_metrics(name),
+        "steps_per_second": round(steps / seconds, 3) if steps and seconds > 0 else None,
+        "metrics": ledger.metrics.get(name, {}),
     }

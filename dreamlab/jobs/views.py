@@ -19,8 +19,8 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.pictures import save, tile, to_bytes
 from dreamlab.core.render import Render
-from dreamlab.export.reload import load_glb
-from dreamlab.export.turntable import write_video
+from dreamlab.export.files.reload import load_glb
+from dreamlab.export.files.video import write_video
 from dreamlab.jobs.phases import Moved
 from dreamlab.ops.raycast import render_mesh
 from dreamlab.systems.stage import Stage

@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dreamlab.core.pictures import tile, to_bytes
-from dreamlab.priors.toybox.captions import parse_prompt, prompt_of
-from dreamlab.priors.toybox.scenes import pack, sample_scene
-from dreamlab.priors.toybox.tracer import trace
-from dreamlab.priors.toybox.views import sample_views
+from dreamlab.priors.toybox.world.captions import parse_prompt, prompt_of
+from dreamlab.priors.toybox.world.scenes import pack, sample_scene
+from dreamlab.priors.toybox.world.tracer import trace
+from dreamlab.priors.toybox.world.views import sample_views
 
 COLUMNS = 6
 CELL = 192

@@ -3,7 +3,8 @@
 """Warp kernels of the hash encoding, built for each number of features an entry.
 
 Glossary and formulas are those of `dreamlab.ops.hashgrid`. `W_c` is the weight of corner c, the
-product over axes of f or 1 - f; `v` a cotangent of the encoding; `u` a vector in point space.
+product over axes of f or 1 - f; `v` a cotangent of the encoding; `u` a vector in point space; `t`
+where in its cell a point lies, in [0, 1)^3, of which f is the eased form; `s` a level's scale.
 
 All kernels cut their work alike: one thread takes one level and `chunk` points. Threads of a level
 are consecutive, so on a CPU (long chunks) a level's table stays in cache, and on CUDA (chunk 1)
@@ -52,31 +53,24 @@ def read_level(
 
 @wp.func
 @no_type_check
-def cell_of(position: wp.vec3) -> wp.vec3ui:
-    """Return floor(position) as unsigned integers (negative ones wrap)."""
-    return wp.vec3ui(
-        wp.uint32(wp.int32(wp.floor(position[0]))),
-        wp.uint32(wp.int32(wp.floor(position[1]))),
-        wp.uint32(wp.int32(wp.floor(position[2]))),
-    )
+def share_of(
+    thread: wp.int32, start: wp.int32, length: wp.int32, chunk: wp.int32
+) -> tuple[wp.int32, wp.int32, wp.int32]:
+    """Return what a thread takes of the points [start, start + length): level, first, end."""
+    chunks = (length + chunk - 1) // chunk
+    level = thread // chunks
+    first = start + (thread - level * chunks) * chunk
+    return level, first, wp.min(first + chunk, start + length)
 
 
 @wp.func
 @no_type_check
-def fraction_of(position: wp.vec3) -> wp.vec3:
-    """Return position - floor(position)."""
-    return wp.vec3(
-        position[0] - wp.floor(position[0]),
-        position[1] - wp.floor(position[1]),
-        position[2] - wp.floor(position[2]),
-    )
-
-
-@wp.func
-@no_type_check
-def position_of(point: wp.vec3, scale: wp.float32) -> wp.vec3:
-    """Return the point in units of the level's cells."""
-    return wp.vec3(point[0] * scale + 0.5, point[1] * scale + 0.5, point[2] * scale + 0.5)
+def place_in(point: wp.vec3, scale: wp.float32) -> tuple[wp.vec3ui, wp.vec3]:
+    """Return the point's cell, as unsigned integers (negative ones wrap), and t, where in it."""
+    position = scale * point + wp.vec3(0.5, 0.5, 0.5)
+    x, y, z = wp.floor(position[0]), wp.floor(position[1]), wp.floor(position[2])
+    cell = wp.vec3ui(wp.uint32(wp.int32(x)), wp.uint32(wp.int32(y)), wp.uint32(wp.int32(z)))
+    return cell, position - wp.vec3(x, y, z)
 
 
 @wp.func
@@ -146,19 +140,19 @@ def ease(t: wp.vec3, smooth: wp.int32) -> wp.vec3:
 
 @wp.func
 @no_type_check
-def ease_slope(t: wp.vec3, smooth: wp.int32) -> wp.vec3:
-    """Return f'(t)."""
+def ease_slope(t: wp.vec3, scale: wp.float32, smooth: wp.int32) -> wp.vec3:
+    """Return the derivative of f by the point, s f'(t)."""
     if smooth == 1:
-        return 6.0 * (t - wp.cw_mul(t, t))
-    return wp.vec3(1.0, 1.0, 1.0)
+        return (6.0 * scale) * (t - wp.cw_mul(t, t))
+    return wp.vec3(scale, scale, scale)
 
 
 @wp.func
 @no_type_check
-def ease_bend(t: wp.vec3, smooth: wp.int32) -> wp.vec3:
-    """Return f''(t)."""
+def ease_bend(t: wp.vec3, scale: wp.float32, smooth: wp.int32) -> wp.vec3:
+    """Return the second derivative of f by the point, s^2 f''(t)."""
     if smooth == 1:
-        return wp.vec3(6.0, 6.0, 6.0) - 12.0 * t
+        return (scale * scale) * (wp.vec3(6.0, 6.0, 6.0) - 12.0 * t)
     return wp.vec3(0.0, 0.0, 0.0)
 
 
@@ -182,14 +176,11 @@ def first_order(num_features: int) -> SimpleNamespace:
         table: wp.array(dtype=features),
         output: wp.array(dtype=features),
     ):
-        chunks = (length + chunk - 1) // chunk
-        index = wp.tid() // chunks
+        index, first, end = share_of(wp.tid(), start, length, chunk)
         level = read_level(index, scales, rows)
-        first = start + (wp.tid() - index * chunks) * chunk
-        for i in range(first, wp.min(first + chunk, start + length)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            f = ease(fraction_of(position), smooth)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
+            f = ease(t, smooth)
             value = features()
             for corner in range(8):
                 value += corner_weight(corner, f) * table[corner_row(corner, cell, level)]
@@ -209,15 +200,12 @@ def first_order(num_features: int) -> SimpleNamespace:
         cotangent: wp.array(dtype=features),
         output: wp.array(dtype=features),
     ):
-        chunks = (num_points + chunk - 1) // chunk
-        index = wp.tid() // chunks
-        first = (wp.tid() - index * chunks) * chunk
+        index, first, end = share_of(wp.tid(), 0, num_points, chunk)
         index += start
         level = read_level(index, scales, rows)
-        for i in range(first, wp.min(first + chunk, num_points)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            f = ease(fraction_of(position), smooth)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
+            f = ease(t, smooth)
             v = cotangent[i * num_levels + index]
             for corner in range(8):
                 wp.atomic_add(output, corner_row(corner, cell, level), corner_weight(corner, f) * v)
@@ -236,21 +224,17 @@ def first_order(num_features: int) -> SimpleNamespace:
         cotangent: wp.array(dtype=features),
         output: wp.array(dtype=wp.vec3),
     ):
-        chunks = (length + chunk - 1) // chunk
-        index = wp.tid() // chunks
+        index, first, end = share_of(wp.tid(), start, length, chunk)
         level = read_level(index, scales, rows)
-        first = start + (wp.tid() - index * chunks) * chunk
-        for i in range(first, wp.min(first + chunk, start + length)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            t = fraction_of(position)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
             f = ease(t, smooth)
             v = cotangent[i * num_levels + index]
             slope = wp.vec3()
             for corner in range(8):
                 row = corner_row(corner, cell, level)
                 slope += corner_slope(corner, f) * wp.dot(v, table[row])
-            wp.atomic_add(output, i, level.scale * wp.cw_mul(ease_slope(t, smooth), slope))
+            wp.atomic_add(output, i, wp.cw_mul(ease_slope(t, level.scale, smooth), slope))
 
     return SimpleNamespace(
         encode=encode, table_gradient=table_gradient, point_gradient=point_gradient
@@ -283,16 +267,12 @@ def second_order(num_features: int) -> SimpleNamespace:
         direction: wp.array(dtype=wp.vec3),
         output: wp.array(dtype=features),
     ):
-        chunks = (length + chunk - 1) // chunk
-        index = wp.tid() // chunks
+        index, first, end = share_of(wp.tid(), start, length, chunk)
         level = read_level(index, scales, rows)
-        first = start + (wp.tid() - index * chunks) * chunk
-        for i in range(first, wp.min(first + chunk, start + length)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            t = fraction_of(position)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
             f = ease(t, smooth)
-            u = level.scale * wp.cw_mul(ease_slope(t, smooth), direction[i])
+            u = wp.cw_mul(ease_slope(t, level.scale, smooth), direction[i])
             value = features()
             for corner in range(8):
                 row = corner_row(corner, cell, level)
@@ -314,17 +294,13 @@ def second_order(num_features: int) -> SimpleNamespace:
         cotangent: wp.array(dtype=features),
         output: wp.array(dtype=features),
     ):
-        chunks = (num_points + chunk - 1) // chunk
-        index = wp.tid() // chunks
-        first = (wp.tid() - index * chunks) * chunk
+        index, first, end = share_of(wp.tid(), 0, num_points, chunk)
         index += start
         level = read_level(index, scales, rows)
-        for i in range(first, wp.min(first + chunk, num_points)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            t = fraction_of(position)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
             f = ease(t, smooth)
-            u = level.scale * wp.cw_mul(ease_slope(t, smooth), direction[i])
+            u = wp.cw_mul(ease_slope(t, level.scale, smooth), direction[i])
             v = cotangent[i * num_levels + index]
             for corner in range(8):
                 row = corner_row(corner, cell, level)
@@ -345,17 +321,13 @@ def second_order(num_features: int) -> SimpleNamespace:
         cotangent: wp.array(dtype=features),
         output: wp.array(dtype=wp.vec3),
     ):
-        chunks = (length + chunk - 1) // chunk
-        index = wp.tid() // chunks
+        index, first, end = share_of(wp.tid(), start, length, chunk)
         level = read_level(index, scales, rows)
-        first = start + (wp.tid() - index * chunks) * chunk
-        for i in range(first, wp.min(first + chunk, start + length)):
-            position = position_of(points[i], level.scale)
-            cell = cell_of(position)
-            t = fraction_of(position)
+        for i in range(first, end):
+            cell, t = place_in(points[i], level.scale)
             f = ease(t, smooth)
-            slope_f = level.scale * ease_slope(t, smooth)
-            bend_f = level.scale * level.scale * ease_bend(t, smooth)
+            slope_f = ease_slope(t, level.scale, smooth)
+            bend_f = ease_bend(t, level.scale, smooth)
             v = cotangent[i * num_levels + index]
             slope = wp.vec3()
             twist = wp.vec3()

@@ -26,7 +26,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError
-from dreamlab.core.mesh import Mesh
 from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.core.seeds import generator as seeded_generator
 from dreamlab.ops.backends import Backend
@@ -36,7 +35,6 @@ from dreamlab.ops.hashgrid import (
     hash_encode,
     hash_point_gradient,
 )
-from dreamlab.ops.isosurface import extract
 from dreamlab.representations.activations import DensityActivation, density_activation
 from dreamlab.representations.blob import Blob, blob_bias, blob_gradient
 from dreamlab.representations.normals import (
@@ -205,18 +203,6 @@ class HashGridField(nn.Module):
         )
         slabs = (self._raw_slab(x, axis) for x in axis)
         return torch.stack([self._activate(slab) for slab in slabs])
-
-    def surface(self, threshold: float, resolution: int) -> Mesh:
-        """Extract the surface where the density equals `threshold`.
-
-        Args:
-            threshold: 1 / world unit.
-            resolution: nodes along each axis of the cube.
-
-        Raises:
-            InputError: no density exceeds the threshold.
-        """
-        return extract(self.density_grid(resolution), threshold, self.half_extent)
 
     def _raw_slab(self, x: Tensor, axis: Tensor) -> Tensor:
         y, z = torch.meshgrid(axis, axis, indexing="ij")

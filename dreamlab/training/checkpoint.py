@@ -1,10 +1,12 @@
 """Checkpoints: all that a run's future depends on, in a file that a kill cannot harm.
 
-`last.safetensors` holds the tensors and, in its metadata, the state (stage, step, watch, hash of
-the settings) and a checksum of everything. It is written beside its place, flushed and renamed;
-the one before it stays as `previous.safetensors`. A kill between the two renames leaves only the
-previous one, which then is the newest complete checkpoint. `state.json` repeats the state for
-readers without torch; it is never read back.
+`last.safetensors` holds the tensors and, in its metadata, the position (stage, step, watch), the
+settings that a run must have in common with its checkpoints, and a checksum of everything. It is
+written beside its place, flushed and renamed; the one before it stays as `previous.safetensors`. A
+kill between the two renames leaves only the previous one, which then is the newest complete
+checkpoint. `state.json` repeats the position for readers without torch; it is never read back.
+
+Many may read; only the process that holds the run may write and clean up.
 """
 
 import json
@@ -20,9 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dreamlab.core.config import build
+from dreamlab.core.config import Plain, build
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import atomic_path, write_json
+from dreamlab.training.settings_match import check_settings
 from dreamlab.training.watch import WatchState
 
 logger = logging.getLogger(__name__)
@@ -40,8 +43,6 @@ class Position:
     """Optimiser steps of the stage that are done."""
     watch: WatchState
     """What the collapse watch remembers."""
-    config_hash: str
-    """Hash of the settings that the run was started with."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,30 @@ class Snapshot:
 class Checkpoints:
     """The last two snapshots of a run on disk."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use `folder`, which is made if it does not exist; remains of a killed write are removed.
+    def __init__(self, folder: Path, settings: Plain) -> None:
+        """Read from `folder`; nothing on disk changes.
+
+        Args:
+            folder: may be missing as long as nothing is written.
+            settings: of the run, see `settings_match`.
+        """
+        self.folder, self.settings = folder, settings
+        self.last = folder / "last.safetensors"
+        self.previous = folder / "previous.safetensors"
+        self.state = folder / "state.json"
+
+    def begin_writing(self) -> None:
+        """Make the folder and remove the remains of killed writes; only for who holds the run.
 
         Raises:
             InputError: the folder cannot be made.
         """
-        self.last = folder / "last.safetensors"
-        self.previous = folder / "previous.safetensors"
-        self.state = folder / "state.json"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for remains in folder.glob(".*.part.*"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for remains in self.folder.glob(".*.part.*"):
                 remains.unlink()
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise _unwritable(self.folder, error) from None
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot as the last one; the last one becomes the previous one.
@@ -79,8 +89,11 @@ class Checkpoints:
             InputError: the disk refuses; the checkpoints that were there are kept.
         """
         tensors = {name: tensor.cpu().contiguous() for name, tensor in snapshot.tensors.items()}
-        state = json.dumps(asdict(snapshot.position))
-        metadata = {"state": state, "checksum": _checksum(state, tensors)}
+        texts = {
+            "state": json.dumps(asdict(snapshot.position)),
+            "settings": json.dumps(self.settings),
+        }
+        metadata = texts | {"checksum": _checksum(texts, tensors)}
         try:
             with atomic_path(self.last) as temporary:
                 save_file(tensors, temporary, metadata)
@@ -90,7 +103,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             raise _unwritable(self.last, error) from None
 
-    def load(self, config_hash: str) -> Snapshot | None:
+    def load(self) -> Snapshot | None:
         """Read the newest checkpoint that is whole; None if none was ever written.
 
         Raises:
@@ -101,13 +114,19 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                snapshot = _read(path)
+                snapshot, settings = _read(path)
             except (OSError, SafetensorError, ValueError, KeyError, InputError) as error:
                 reasons[path] = " ".join(str(error).split())[:200]
                 continue
             for bad, reason in reasons.items():
                 logger.warning("%s is damaged (%s); using %s instead.", bad, reason, path.name)
-            _check_hash(snapshot, config_hash, path)
+            check_settings(
+                settings,
+                self.settings,
+                stage_index=snapshot.position.stage_index,
+                step=snapshot.position.step,
+                path=path,
+            )
             return snapshot
         if reasons:
             damage = "; ".join(f"{path} ({reason})" for path, reason in reasons.items())
@@ -118,26 +137,21 @@ class Checkpoints:
         return None
 
 
-def _read(path: Path) -> Snapshot:
+def _read(path: Path) -> tuple[Snapshot, Plain]:
+    """Read a checkpoint and the settings that it was written with."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if _checksum(metadata["state"], tensors) != metadata["checksum"]:
+    texts = {name: metadata[name] for name in ("state", "settings")}
+    if _checksum(texts, tensors) != metadata["checksum"]:
         raise ValueError("the checksum does not match")
-    return Snapshot(build(Position, json.loads(metadata["state"])), tensors)
+    position = build(Position, json.loads(texts["state"]))
+    return Snapshot(position, tensors), json.loads(texts["settings"])
 
 
-def _check_hash(snapshot: Snapshot, config_hash: str, path: Path) -> None:
-    if snapshot.position.config_hash != config_hash:
-        raise InputError(
-            f"{path} was written with other settings than those given.",
-            "resume with the unchanged config.yaml of the run, or start a new run.",
-        )
-
-
-def _checksum(state: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of the state and of all names, shapes, types and values."""
-    crc = zlib.crc32(state.encode())
+def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of the texts and of all names, shapes, types and values."""
+    crc = zlib.crc32("\n".join(texts.values()).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         crc = zlib.crc32(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode(), crc)

@@ -9,8 +9,6 @@ captured every `CAPTURE_EVERY` steps, and the one before the newest is used, sin
 already be on the brink. (Right after a resume there is no older one than the checkpoint.)
 """
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from dreamlab.core.config import to_plain
+from dreamlab.core.config import Plain
 from dreamlab.core.errors import DivergedError, InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.guidance.prompts import Prompts
@@ -31,6 +29,7 @@ from dreamlab.training.checkpoint import Checkpoints, Snapshot
 from dreamlab.training.events import EventStream, Listener, log_to
 from dreamlab.training.memory import advice_on_memory
 from dreamlab.training.previews import save_preview
+from dreamlab.training.settings_match import settings_to_match
 from dreamlab.training.stop import StopFlag
 from dreamlab.training.trainer import StageTrainer
 
@@ -52,10 +51,12 @@ class Trained:
     """The stage that ran last, with the representation."""
     step: int
     """Steps of that stage that are done."""
+    steps: dict[str, int]
+    """Steps that are done, for every stage of the plan."""
+    object_steps: int
+    """Steps that the representation has been through, in this stage and those it came from."""
     is_finished: bool
     """Whether all stages are complete; False after a stop."""
-    seconds: dict[str, float]
-    """Wall time of each stage in this process."""
 
 
 def train(
@@ -100,11 +101,12 @@ def train(
             cache_dir=cache_dir,
             device=device,
             folder=folder,
-            checkpoints=Checkpoints(folder.checkpoints),
+            checkpoints=Checkpoints(folder.checkpoints, plan.settings(prior.name)),
             events=EventStream(folder, on_event),
             stop=stop or StopFlag(),
         )
-        return run.run(run.checkpoints.load(plan.config_hash) if resume else None)
+        run.checkpoints.begin_writing()
+        return run.run(run.checkpoints.load() if resume else None)
 
 
 def load_trained(
@@ -118,20 +120,21 @@ def load_trained(
 ) -> Trained:
     """Load what a run has made so far, without a prior: it can be rendered and exported.
 
+    The run may go on meanwhile: nothing in its folder is changed.
+
     Raises:
         InputError: there is no checkpoint, or none that can be used.
     """
     plan = _Plan(check_stages(stages), prompt, negative_prompt, seed)
-    snapshot = Checkpoints(folder.checkpoints).load(plan.config_hash)
+    snapshot = Checkpoints(folder.checkpoints, plan.settings(None)).load()
     if snapshot is None:
         raise InputError(
             f"{folder.root} has no checkpoint yet.", "run `dreamlab resume` on it first."
         )
-    name, step = snapshot.position.stage, snapshot.position.step
+    name = snapshot.position.stage
     stage = Stage(name, plan.stages[name], None, seed=seed, device=device)
     stage.load_state(snapshot.tensors)
-    is_finished = plan.steps_left(snapshot.position.stage_index, step) == 0
-    return Trained(stage, step, is_finished, seconds={})
+    return plan.trained(stage, snapshot.position.stage_index, snapshot.position.step)
 
 
 def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
@@ -160,11 +163,9 @@ class _Plan:
     negative_prompt: str
     seed: int
 
-    @property
-    def config_hash(self) -> str:
-        """Hash of everything that a checkpoint must have in common with the run."""
-        text = json.dumps(to_plain(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def settings(self, prior: str | None) -> Plain:
+        """Return what a checkpoint must have in common with the run."""
+        return settings_to_match(self.stages, self.prompt, self.negative_prompt, self.seed, prior)
 
     def steps_before(self, stage_index: int) -> int:
         return sum(config.steps for config in list(self.stages.values())[:stage_index])
@@ -172,6 +173,17 @@ class _Plan:
     def steps_left(self, stage_index: int, step: int) -> int:
         """Count the steps from `step` of a stage to the end of the last stage."""
         return self.steps_before(len(self.stages)) - self.steps_before(stage_index) - step
+
+    def trained(self, stage: Stage, stage_index: int, step: int) -> Trained:
+        """Describe what has been made when `step` steps of a stage are done."""
+        done = dict.fromkeys(self.stages, 0)
+        object_steps = 0
+        for name, config in list(self.stages.items())[: stage_index + 1]:
+            done[name] = step if name == stage.name else config.steps
+            inherited = object_steps if config.start_from == "previous" else 0
+            object_steps = inherited + done[name]
+        is_finished = self.steps_left(stage_index, step) == 0
+        return Trained(stage, step, done, object_steps, is_finished)
 
 
 @dataclass
@@ -191,18 +203,12 @@ class _Run:
 
     def run(self, snapshot: Snapshot | None) -> Trained:
         """Run the stages, from the snapshot on if there is one."""
-        names = list(self.plan.stages)
         index = snapshot.position.stage_index if snapshot else 0
         trainer = self._prepare(index, None, snapshot)
-        seconds: dict[str, float] = {}
-        while True:
-            begin = time.monotonic()
-            is_finished = self._run_stage(trainer)
-            seconds[names[index]] = time.monotonic() - begin
+        while self._run_stage(trainer) and index + 1 < len(self.plan.stages):
             index += 1
-            if not is_finished or index == len(names):
-                return Trained(trainer.stage, trainer.step, is_finished, seconds)
             trainer = self._prepare(index, trainer.stage, None)
+        return self.plan.trained(trainer.stage, index, trainer.step)
 
     def _prepare(
         self, index: int, previous: Stage | None, snapshot: Snapshot | None
@@ -226,7 +232,7 @@ class _Run:
         )
         if previous is not None and config.start_from == "previous":
             stage.continue_from(previous)
-        trainer = StageTrainer(stage, index, self.plan.config_hash)
+        trainer = StageTrainer(stage, index)
         self.events.emit("phase", phase=name, steps=config.steps)
         if snapshot is not None:
             trainer.load(snapshot)

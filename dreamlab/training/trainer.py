@@ -13,13 +13,13 @@ OPTIMIZER = "optimizer."
 class StageTrainer:
     """Advances a stage step by step, and goes back to a snapshot when it must."""
 
-    def __init__(self, stage: Stage, stage_index: int, config_hash: str) -> None:
+    def __init__(self, stage: Stage, stage_index: int) -> None:
         """Start at step 0.
 
         Raises:
             InputError: the learning rates do not fit the parameter groups.
         """
-        self.stage, self.stage_index, self.config_hash = stage, stage_index, config_hash
+        self.stage, self.stage_index = stage, stage_index
         self.step, self.num_steps = 0, stage.config.steps
         self.watch = CollapseWatch()
         self.optimizer = GroupedOptimizer(stage.config.optimizer, stage.parameter_groups())
@@ -53,9 +53,7 @@ class StageTrainer:
 
     def capture(self) -> Snapshot:
         """Copy everything that the stage's future depends on."""
-        position = Position(
-            self.stage.name, self.stage_index, self.step, self.watch.state, self.config_hash
-        )
+        position = Position(self.stage.name, self.stage_index, self.step, self.watch.state)
         optimizer = {OPTIMIZER + name: t for name, t in self.optimizer.state().items()}
         tensors = self.stage.state() | optimizer
         return Snapshot(position, {name: t.detach().clone() for name, t in tensors.items()})

@@ -9,8 +9,8 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation.alignment import align
 from dreamlab.evaluation.metrics import silhouette_iou
 from dreamlab.evaluation.views import shape_cameras
-from dreamlab.priors.toybox.captions import parse_prompt
-from dreamlab.priors.toybox.truth import true_mesh
+from dreamlab.priors.toybox.world.captions import parse_prompt
+from dreamlab.priors.toybox.world.truth import true_mesh
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from dreamlab.evaluation.metrics import (
 from dreamlab.evaluation.prompts import bench_prompts
 from dreamlab.evaluation.surface import distances_to, sample_surface
 from dreamlab.evaluation.views import judge_cameras, shape_cameras
-from dreamlab.priors.toybox.captions import parse_prompt, vocabulary
-from dreamlab.priors.toybox.judge import Judge
-from dreamlab.priors.toybox.truth import true_mesh
+from dreamlab.priors.toybox.judge.network import Judge
+from dreamlab.priors.toybox.world.captions import parse_prompt, vocabulary
+from dreamlab.priors.toybox.world.truth import true_mesh
 
 PROMPTS = ["a red duck", "a blue duck", "a red car", "a green mug"]
 

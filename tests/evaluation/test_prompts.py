@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from dreamlab.evaluation.prompts import ORDER, PAIRS, SEED, bench_prompts, draw_pairs
-from dreamlab.priors.toybox.palette import COLORS
-from dreamlab.priors.toybox.scenes import is_held_out
+from dreamlab.priors.toybox.world.palette import COLORS
+from dreamlab.priors.toybox.world.scenes import is_held_out
 
 
 def test_the_frozen_list_is_what_the_rule_draws() -> None:

@@ -12,7 +12,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.evaluation.child import Outcome, write_outcome
 from dreamlab.evaluation.prompts import bench_prompts
 from dreamlab.evaluation.toybench import Bench, BenchConfig, assess, prompt_folder, run
-from dreamlab.priors.toybox.judge import FOLDER, load_judge
+from dreamlab.priors.toybox.judge.network import FOLDER, load_judge
 from dreamlab.training.events import Event
 
 FAILING = (sys.executable, "-c", "import sys; sys.exit('no prior here')")

@@ -11,9 +11,9 @@ from soft_shapes import EXTRAS, SoftShape, ball, octant_color, reference_of, sta
 from dreamlab.core.config import build, field_docs, to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.export import pipeline
+from dreamlab.export.files.reload import load_glb
+from dreamlab.export.mesh.threshold import SilhouetteReference
 from dreamlab.export.pipeline import ExportConfig, export_model
-from dreamlab.export.reload import load_glb
-from dreamlab.export.threshold import SilhouetteReference
 
 SMALL = {"resolution": 48, "max_faces": 2000, "texture_size": 256, "unwrap": "box"}
 
@@ -100,16 +100,6 @@ def test_a_threshold_above_the_density_is_refused_with_a_fix(tmp_path):
     with pytest.raises(InputError, match="threshold") as caught:
         export(SoftShape(ball(), octant_color, peak=10.0), tmp_path, threshold=50.0)
     assert "below" in caught.value.fix
-
-
-def test_a_representation_without_a_grid_needs_a_threshold(tmp_path):
-    class Gridless(SoftShape):
-        density_grid = None  # type: ignore[assignment]
-
-    shape = Gridless(ball(), octant_color)
-    reference = reference_of(SoftShape(ball(), octant_color))
-    with pytest.raises(InputError, match="density grid"):
-        export(shape, tmp_path, reference)
 
 
 def test_a_bad_outline_is_warned_of(tmp_path):

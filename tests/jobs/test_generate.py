@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from dreamlab.core.config import load_yaml, to_plain
 from dreamlab.core.errors import DreamlabError, ExitCode, InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import export as export_job
+from dreamlab.jobs import generate as generate_job
 from dreamlab.jobs import state, views
 from dreamlab.jobs.generate import generate, prepare, resume
 from dreamlab.jobs.recipes import load_recipe, load_run_config
@@ -92,8 +94,8 @@ def decode(path: Path, height: int, width: int) -> np.ndarray:
 
 def test_the_glb_looks_like_the_field_it_came_from(finished_run):
     """Re-render the exported file and compare outline and colours with the trained field."""
-    from dreamlab.export.reload import load_glb
-    from dreamlab.export.threshold import mean_iou
+    from dreamlab.export.files.reload import load_glb
+    from dreamlab.export.mesh.threshold import mean_iou
     from dreamlab.ops.raycast import render_mesh
 
     trained = load(finished_run.folder)
@@ -190,8 +192,65 @@ def test_a_stopped_run_exports_what_it_has_and_can_be_resumed_to_its_end(tmp_pat
     assert stopped.was_stopped and stopped.files[0].is_file() and folder.turntable.is_file()
     assert state.read(folder).state == "stopped" and not stopped.report["complete"]
     resumed = resume(folder, device="cpu")
-    assert not resumed.was_stopped and resumed.report["stages"]["nerf"]["steps"] == 3
-    assert state.read(folder).state == "done"
+    assert not resumed.was_stopped and state.read(folder).state == "done"
+    before, after = stopped.report, resumed.report
+    assert before["stages"]["nerf"]["steps"] == 3 and after["stages"]["nerf"]["steps"] == 6
+    for phase in [*PHASES, "total"]:
+        assert after["seconds"][phase] > before["seconds"][phase], "times add up"
+    assert after["memory"]["rss_gb"] >= before["memory"]["rss_gb"]
+    assert after["stages"]["nerf"]["metrics"].keys() == before["stages"]["nerf"]["metrics"].keys()
+
+
+def test_a_run_whose_export_failed_keeps_the_times_and_metrics_of_its_training(
+    tmp_path, small_settings, monkeypatch
+):
+    config = small_config(small_settings)
+    folder = prepare(config, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate_job, "write_sheet", broken)
+        with pytest.raises(RuntimeError, match="broken"):
+            generate(config, folder, device="cpu")
+    report = resume(folder, device="cpu").report
+    assert set(report["seconds"]) == {*PHASES, "total"} and report["seconds"]["nerf"] > 0
+    assert report["stages"]["nerf"]["steps"] == 6
+    assert report["stages"]["nerf"]["steps_per_second"] > 0
+    assert "loss" in report["stages"]["nerf"]["metrics"]
+
+
+def broken(*arguments: object) -> None:
+    raise RuntimeError("broken")
+
+
+def test_a_complete_run_can_be_resumed_when_its_stage_gets_more_steps(finished_run, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(finished_run.folder.root, root)
+    folder = RunFolder(root)
+    text = folder.config.read_text()
+    assert text.count("    steps: 6\n") == 1
+    folder.config.write_text(text.replace("    steps: 6\n", "    steps: 8\n"))
+    outcome = resume(folder, device="cpu")
+    assert outcome.report["complete"] and outcome.report["stages"]["nerf"]["steps"] == 8
+
+
+def test_a_later_stage_that_is_stopped_before_its_first_step_exports_what_it_started_from(
+    tmp_path, small_settings
+):
+    config, stop = small_config(small_settings), StopFlag()
+    coarse = config.stages["nerf"]
+    stages = {"coarse": coarse, "fine": replace(coarse, start_from="previous")}
+    config = replace(config, stages=stages)
+    folder = prepare(config, tmp_path)
+
+    def stop_at_six(event) -> None:
+        if event.kind == "step" and event.values["step"] == 6:
+            stop.set()
+
+    stopped = generate(config, folder, device="cpu", stop=stop, on_event=stop_at_six)
+    assert stopped.was_stopped and stopped.files[0].is_file()
+    assert {name: s["steps"] for name, s in stopped.report["stages"].items()} == {
+        "coarse": 6,
+        "fine": 0,
+    }
 
 
 def test_a_run_that_is_stopped_before_its_first_step_exports_nothing(tmp_path, small_settings):

@@ -45,7 +45,7 @@ def test_every_recipe_names_a_known_model_and_more_quality_costs_more_steps(name
 
 
 def test_the_recipes_cameras_lie_within_those_that_the_embedded_prior_has_seen():
-    from dreamlab.priors.toybox.views import RANGES
+    from dreamlab.priors.toybox.world.views import RANGES
 
     for stage in load_recipe("toybox", prompt=PROMPT).stages.values():
         for name in ("elevation", "distance", "fov_y"):

@@ -1,11 +1,7 @@
 """Claims about the hash-grid radiance field."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
-import trimesh
 from torch import Tensor
 
 from dreamlab.core.config import build as build_config
@@ -196,15 +192,6 @@ def test_normals_pull_on_the_parameters(normals):
         assert parameter.grad.any()
 
 
-def test_surface_of_the_blob_is_a_closed_ball_of_the_wanted_radius():
-    field = small_field(blob_scale=20.0, blob_radius=0.5)
-    mesh = field.surface(10.0, 40)
-    solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    assert np.allclose(np.linalg.norm(mesh.vertices, axis=1), 0.25, atol=5e-3)
-    assert solid.is_watertight
-    assert solid.volume == pytest.approx(4 / 3 * math.pi * 0.25**3, rel=0.05)
-
-
 def test_density_grid_samples_the_density_at_the_nodes(monkeypatch):
     monkeypatch.setattr(hashgrid, "CHUNK", 7)
     field = small_field(rough=0.5, half_extent=1.5)
@@ -216,12 +203,10 @@ def test_density_grid_samples_the_density_at_the_nodes(monkeypatch):
         assert values[i, j, k] == pytest.approx(field.density(point).item(), rel=1e-4)
 
 
-def test_a_surface_that_does_not_exist_is_refused_with_a_fix():
-    with pytest.raises(InputError, match="largest") as caught:
-        small_field().surface(1e6, 8)
-    assert "threshold" in caught.value.fix
-    with pytest.raises(InputError, match="at least 2"):
-        small_field().surface(1.0, 1)
+def test_a_grid_of_one_node_is_refused_with_a_fix():
+    with pytest.raises(InputError, match="at least 2") as caught:
+        small_field().density_grid(1)
+    assert "raise" in caught.value.fix
 
 
 def test_state_round_trip_restores_values_and_unfinished_progress():

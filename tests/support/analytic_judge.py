@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dreamlab.priors.toybox.captions import vocabulary
-from dreamlab.priors.toybox.judge import Judge
+from dreamlab.priors.toybox.judge.network import Judge
+from dreamlab.priors.toybox.world.captions import vocabulary
 
 CHANNEL = {"front": 0, "side": 1, "back": 2}
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dreamlab.core.cameras import Cameras, turntable_cameras
-from dreamlab.export.threshold import SilhouetteReference
-from dreamlab.ops.isosurface import extract
+from dreamlab.core.mesh import Mesh
+from dreamlab.export.mesh.surface import extract_surface
+from dreamlab.export.mesh.threshold import SilhouetteReference
 
 Distance = Callable[[Tensor], Tensor]
 
@@ -34,9 +35,6 @@ class SoftShape:
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
         return self.density(points.reshape(-1, 3)).reshape(points.shape[:3])
 
-    def surface(self, threshold: float, resolution: int):
-        return extract(self.density_grid(resolution), threshold, self.half_extent)
-
     def color_at(self, points: Tensor) -> Tensor:
         return self.color(points)
 
@@ -52,6 +50,10 @@ class SoftShape:
         return {}
 
     def load_state_dict(self, state_dict: dict) -> None: ...
+
+    def surface(self, threshold: float, resolution: int) -> Mesh:
+        """Extract the surface: for tests of what comes after it."""
+        return extract_surface(self.density_grid(resolution), threshold, self.half_extent)
 
 
 def octant_color(points: Tensor) -> Tensor:

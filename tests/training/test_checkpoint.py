@@ -11,10 +11,16 @@ from dreamlab.training import checkpoint
 from dreamlab.training.checkpoint import Checkpoints, Position, Snapshot
 from dreamlab.training.watch import WatchState
 
-HASH = "abc"
+SETTINGS = {"prompt": "a ball", "stages": {"nerf": {"steps": 100, "views": 2}}}
 
 
-def snapshot(step: int, config_hash: str = HASH) -> Snapshot:
+def writer(folder: Path) -> Checkpoints:
+    checkpoints = Checkpoints(folder, SETTINGS)
+    checkpoints.begin_writing()
+    return checkpoints
+
+
+def snapshot(step: int) -> Snapshot:
     generator = torch.Generator().manual_seed(step)
     tensors = {
         "representation.table": torch.randn(50, 2, generator=generator),
@@ -24,7 +30,7 @@ def snapshot(step: int, config_hash: str = HASH) -> Snapshot:
         "transposed": torch.arange(6.0).reshape(2, 3).T,
         "empty": torch.zeros(0, 3),
     }
-    return Snapshot(Position("nerf", 0, step, WatchState(1, 2), config_hash), tensors)
+    return Snapshot(Position("nerf", 0, step, WatchState(1, 2)), tensors)
 
 
 def assert_same(a: Snapshot | None, b: Snapshot) -> None:
@@ -54,27 +60,28 @@ DAMAGES = ["flipped bit", "cut", "empty", "changed state", "noise"]
 
 
 def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "new").load(HASH) is None
+    assert Checkpoints(tmp_path / "new", SETTINGS).load() is None
+    assert not (tmp_path / "new").exists(), "reading makes nothing"
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
-    Checkpoints(tmp_path).save(snapshot(7))
-    assert_same(Checkpoints(tmp_path).load(HASH), snapshot(7))
+    writer(tmp_path / "new").save(snapshot(7))
+    assert_same(Checkpoints(tmp_path / "new", SETTINGS).load(), snapshot(7))
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = writer(tmp_path)
     for step in (1, 2, 3):
         checkpoints.save(snapshot(step))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["last.safetensors", "previous.safetensors", "state.json"]
-    assert checkpoints.load(HASH).position.step == 3  # type: ignore[union-attr]
+    assert checkpoints.load().position.step == 3  # type: ignore[union-attr]
     checkpoints.last.unlink()
-    assert checkpoints.load(HASH).position.step == 2  # type: ignore[union-attr]
+    assert checkpoints.load().position.step == 2  # type: ignore[union-attr]
 
 
 def test_the_state_can_be_read_without_torch(tmp_path: Path) -> None:
-    Checkpoints(tmp_path).save(snapshot(9))
+    writer(tmp_path).save(snapshot(9))
     state = json.loads((tmp_path / "state.json").read_text())
     assert (state["stage"], state["step"], state["watch"]["restores"]) == ("nerf", 9, 1)
 
@@ -83,38 +90,38 @@ def test_the_state_can_be_read_without_torch(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one_with_a_warning(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = writer(tmp_path)
     checkpoints.save(snapshot(1))
     checkpoints.save(snapshot(2))
     damage(checkpoints.last, how)
     with caplog.at_level(logging.WARNING):
-        loaded = checkpoints.load(HASH)
+        loaded = checkpoints.load()
     assert loaded is not None and loaded.position.step == 1
     assert "last.safetensors is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_when_both_are_damaged_the_error_names_both(tmp_path: Path, how: str) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = writer(tmp_path)
     for step in (1, 2):
         checkpoints.save(snapshot(step))
     for path in (checkpoints.last, checkpoints.previous):
         damage(path, how)
     with pytest.raises(InputError, match=r"last\.safetensors.*previous\.safetensors"):
-        checkpoints.load(HASH)
+        checkpoints.load()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(snapshot(1))
-    with pytest.raises(InputError, match="other settings"):
-        checkpoints.load("xyz")
+    writer(tmp_path).save(snapshot(1))
+    other = SETTINGS | {"prompt": "a cube"}
+    with pytest.raises(InputError, match="prompt: 'a ball' -> 'a cube'"):
+        Checkpoints(tmp_path, other).load()
 
 
 def test_a_write_that_fails_keeps_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = writer(tmp_path)
     checkpoints.save(snapshot(1))
 
     def full_disk(tensors: object, path: Path, metadata: object) -> None:
@@ -124,7 +131,7 @@ def test_a_write_that_fails_keeps_what_was_there(
     monkeypatch.setattr(checkpoint, "save_file", full_disk)
     with pytest.raises(InputError, match="No space left"):
         checkpoints.save(snapshot(2))
-    assert checkpoints.load(HASH).position.step == 1  # type: ignore[union-attr]
+    assert checkpoints.load().position.step == 1  # type: ignore[union-attr]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -135,7 +142,7 @@ class Killed(BaseException):
 def test_a_kill_between_the_renames_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = writer(tmp_path)
     checkpoints.save(snapshot(1))
     rename = os.replace
 
@@ -148,17 +155,20 @@ def test_a_kill_between_the_renames_leaves_the_one_before(
     with pytest.raises(Killed):
         checkpoints.save(snapshot(2))
     assert not checkpoints.last.exists()
-    assert_same(Checkpoints(tmp_path).load(HASH), snapshot(1))
+    assert_same(Checkpoints(tmp_path, SETTINGS).load(), snapshot(1))
 
 
-def test_remains_of_a_killed_write_are_removed(tmp_path: Path) -> None:
-    remains = tmp_path / ".last.safetensors.123.part.safetensors"
-    remains.write_bytes(b"half")
-    Checkpoints(tmp_path)
-    assert not remains.exists()
+def test_remains_of_a_killed_write_are_removed_by_the_writer_only(tmp_path: Path) -> None:
+    writer(tmp_path).save(snapshot(1))
+    half = tmp_path / ".last.safetensors.123.part.safetensors"
+    half.write_bytes(b"half")
+    assert_same(Checkpoints(tmp_path, SETTINGS).load(), snapshot(1))
+    assert half.exists(), "it may be the write of the process that holds the run"
+    writer(tmp_path)
+    assert not half.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
-        Checkpoints(tmp_path / "file" / "checkpoints")
+        writer(tmp_path / "file" / "checkpoints")

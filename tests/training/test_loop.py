@@ -181,12 +181,46 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path)
     assert_same_result(toy_train(tmp_path / "a", resume=True), toy_train(tmp_path / "b"))
 
 
-def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_settings_that_matter_is_refused(tmp_path: Path) -> None:
     toy_train(tmp_path)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match=r"stages\.nerf\.views: 2 -> 3"):
         toy_train(tmp_path, {"nerf": toy_stage(views=3)}, resume=True)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="seed: 0 -> 5"):
         toy_train(tmp_path, seed=5, resume=True)
+    other = BallPrior()
+    other.name = "sd15"
+    with pytest.raises(InputError, match=r"prior\.model: 'ball' -> 'sd15'"):
+        toy_train(tmp_path, prior=other, resume=True)
+
+
+def test_a_complete_run_goes_on_when_its_stage_gets_more_steps(tmp_path: Path) -> None:
+    toy_train(tmp_path)
+    more = Losses()
+    longer = toy_train(tmp_path, {"nerf": toy_stage(steps=15)}, on_event=more, resume=True)
+    assert longer.is_finished and longer.steps == {"nerf": 15}
+    assert list(more.of) == [("nerf", 13), ("nerf", 14), ("nerf", 15)]
+
+
+@pytest.mark.parametrize(("start_from", "object_steps"), [("previous", 6), (None, 0)])
+def test_a_stage_that_has_not_begun_holds_the_object_that_it_started_from(
+    tmp_path: Path, start_from: str | None, object_steps: int
+) -> None:
+    stages = {"coarse": toy_stage(steps=6), "fine": toy_stage(steps=6, start_from=start_from)}
+    stop = StopFlag()
+    trained = toy_train(tmp_path, stages, on_event=stop_after(stop, ("coarse", 6)), stop=stop)
+    loaded = load_trained(stages, **PLAN, folder=RunFolder(tmp_path), device=CPU)
+    for found in (trained, loaded):
+        assert (found.stage.name, found.step, found.is_finished) == ("fine", 0, False)
+        assert found.steps == {"coarse": 6, "fine": 0}
+        assert found.object_steps == object_steps
+
+
+def test_loading_a_run_leaves_the_half_written_file_of_its_trainer_alone(tmp_path: Path) -> None:
+    toy_train(tmp_path)
+    half = tmp_path / "checkpoints" / ".last.safetensors.1.part.safetensors"
+    half.write_bytes(b"half")
+    load_trained({"nerf": toy_stage()}, **PLAN, folder=RunFolder(tmp_path), device=CPU)
+    assert half.exists()
 
 
 def test_a_damaged_checkpoint_costs_the_steps_since_the_previous_one_only(tmp_path: Path) -> None:

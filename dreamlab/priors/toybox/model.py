@@ -5,6 +5,11 @@ many vectors (`text_encoder`); the `unet` predicts the velocity v = alpha eps - 
 latents z_t = alpha z + sigma eps under the cosine schedule. Attention sits at 8x8 and 4x4 only:
 at 16x16 it would cost more than all convolutions.
 
+The caption enters twice: by cross-attention, and pooled to one vector that is added to the
+embedding of the timestep (`addition_embed_type="text"`, as in DeepFloyd IF), which every block
+sees. A small network learns *what* to draw by the second way long before the first one, which says
+*where*.
+
 Why cosine and v: the last step of the cosine schedule is (numerically) pure noise, so that sampling
 does not inherit a mean brightness, and v stays well defined there; latents of 16x16 lose their
 content at lower noise than large ones, where the cosine schedule spends more of its steps.
@@ -102,6 +107,8 @@ def build_unet(architecture: Architecture) -> nn.Module:
         cross_attention_dim=architecture.text_width,
         # diffusers takes the number of heads under this name in the SD 1.x family
         attention_head_dim=architecture.heads,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=architecture.heads,
         norm_num_groups=16,
         use_linear_projection=True,
     )

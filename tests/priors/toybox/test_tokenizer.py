@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamlab.priors.toybox.captions import vocabulary
 from dreamlab.priors.toybox.tokenizer import build_tokenizer, encode, learn_merges, merge
+from dreamlab.priors.toybox.world.captions import vocabulary
 
 
 @pytest.fixture(scope="module")

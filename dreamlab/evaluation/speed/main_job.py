@@ -1,0 +1,159 @@
+"""The main job's step: against plain torch, against its guidance alone, and the prior's share.
+
+The stage is the last one of a recipe, trained for a few steps first, so that the field has a
+surface and the occupancy grid knows where. A turn is `STEPS` steps of the real trainer, always from
+the same state on: render, guidance, backward, optimiser, and one refresh of the occupancy grid.
+
+Against plain torch the guidance is a picture to compare with, which costs next to nothing, and both
+sides get their samples from the same marching kernel, so what is compared is the field and the
+compositing, forward and backward.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from unittest import mock
+
+import torch
+
+from dreamlab.core import seeds
+from dreamlab.core.cameras import Cameras
+from dreamlab.core.errors import DivergedError
+from dreamlab.core.render import Render
+from dreamlab.evaluation.speed.figures import Figure, Goal, medians, speedup
+from dreamlab.guidance.base import Guidance, GuidanceOutput
+from dreamlab.guidance.prompts import Prompts
+from dreamlab.jobs.recipes import RunConfig
+from dreamlab.ops import backends
+from dreamlab.ops.backends import Backend, Choice
+from dreamlab.priors.base import Prior
+from dreamlab.priors.load import load_prior
+from dreamlab.systems import components
+from dreamlab.systems.stage import Stage
+from dreamlab.training.checkpoint import Snapshot
+from dreamlab.training.trainer import StageTrainer
+
+STEPS = 8
+"""Steps of a turn: as many as lie between two refreshes of the occupancy grid."""
+CPU = torch.device("cpu")
+NERF_GOAL, GUIDANCE_GOAL, PAIR_GOAL = 5.0, 2.5, 40.0
+
+
+class Picture:
+    """Stands in for guidance: the mean squared difference from a grey picture."""
+
+    def __call__(
+        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> GuidanceOutput:
+        return GuidanceOutput((render.rgb - 0.5).square().mean())
+
+
+def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Iterator[Figure]:
+    """Time the prior and the last stage of `config` on the CPU; torch must be on one thread.
+
+    Args:
+        config: its prompt, seed, prior and stages are used.
+        num_warm_up: training steps before the stage is timed.
+        repeats: timed turns a figure.
+
+    Raises:
+        DivergedError: a training step went bad.
+        MissingError: the prior cannot be had.
+    """
+    prior = load_prior(config.prior, CPU)
+    name, stage_config = list(config.stages.items())[-1]
+    stage_config = replace(stage_config, steps=num_warm_up + STEPS, start_from=None)
+    prompts = Prompts.encode(prior, config.prompt, config.negative_prompt, stage_config.prompts)
+    yield _prior_pair(prior, prompts, repeats)
+    found = components.find("guidance", stage_config.guidance, f"stages.{name}.guidance")
+    guidance = found.module.build(found.config, prior, prompts)
+    stage = Stage(name, stage_config, guidance, seed=config.seed, device=CPU)
+    trainer = StageTrainer(stage, 0)
+    _advance(trainer, num_warm_up)
+    start = trainer.capture()
+    yield _share_of_guidance(trainer, start, guidance, repeats)
+    stage.guidance = Picture()
+    yield _against_torch(trainer, start, repeats)
+
+
+def _prior_pair(prior: Prior, prompts: Prompts, repeats: int) -> Figure:
+    """Time the prediction for one view with its prompt and with the negative one."""
+    size = prior.latent_size
+    noisy = torch.randn(2, prior.latent_channels, size, size, generator=seeds.generator(0, "pair"))
+    conditioning = torch.stack([prompts.views[0], prompts.negative])
+    call = partial(prior.predict, noisy, torch.full((2,), 0.5), conditioning)
+    times = medians({"dreamlab": call}, repeats)
+    what = f"pair of predictions for classifier-free guidance, {prior.name}, one core"
+    return Figure(what, times["dreamlab"], "ms", Goal(PAIR_GOAL, "≤"), times)
+
+
+def _share_of_guidance(
+    trainer: StageTrainer, start: Snapshot, guidance: Guidance, repeats: int
+) -> Figure:
+    """Compare whole steps with as many judgements of ready pictures, back to their pixels."""
+    stage = trainer.stage
+    cameras = stage.view_around(stage.config.views)
+    size = stage.config.size_at(1.0)
+    picture = stage.render(cameras, size, size)
+
+    def judge() -> None:
+        for step in range(start.position.step, start.position.step + STEPS):
+            render = replace(picture, rgb=picture.rgb.clone().requires_grad_())
+            generator = seeds.generator(stage.seed, "judge", step)
+            guidance(render, cameras, stage.progress_at(step), generator).loss.backward()
+
+    times = medians(
+        {"whole steps": partial(_turn, trainer, start), "guidance only": judge}, repeats
+    )
+    what = f"{STEPS} training steps over their guidance alone, {_describe(stage)}"
+    value = times["whole steps"] / times["guidance only"]
+    return Figure(what, value, "×", Goal(GUIDANCE_GOAL, "≤"), times)
+
+
+def _against_torch(trainer: StageTrainer, start: Snapshot, repeats: int) -> Figure:
+    """Compare steps without guidance with the same ones on plain torch."""
+    turn = partial(_turn, trainer, start)
+
+    def torch_turn() -> None:
+        with plain_torch("hash_encode", "composite"):
+            turn()
+
+    what = f"{STEPS} training steps without guidance, {_describe(trainer.stage)}"
+    return speedup(what, turn, torch_turn, NERF_GOAL, repeats)
+
+
+@contextmanager
+def plain_torch(*operations: str) -> Iterator[None]:
+    """Let these operations run on their reference inside code that does not choose a backend."""
+    choose = backends.choose
+
+    def choose_reference(op: str, backend: Backend, device: torch.device | str) -> Choice:
+        if op in operations:
+            backend = "reference"
+        return choose(op, backend, device)
+
+    with mock.patch.object(backends, "choose", choose_reference):
+        yield
+
+
+def _turn(trainer: StageTrainer, start: Snapshot) -> None:
+    """Take the steps of a turn; going back to the start takes a hundredth of that."""
+    trainer.load(start)
+    _advance(trainer, STEPS)
+
+
+def _advance(trainer: StageTrainer, num_steps: int) -> None:
+    for _ in range(num_steps):
+        _, problem = trainer.advance()
+        if problem is not None:
+            raise DivergedError(
+                f"the timed training went bad at step {trainer.step}: {problem}.",
+                "train for more steps before timing, or with another seed.",
+            )
+
+
+def _describe(stage: Stage) -> str:
+    size = stage.config.size_at(1.0)
+    name = stage.config.representation["name"]
+    return f"{name}, batch of {stage.config.views}, {size}x{size} px"

@@ -1,0 +1,1 @@
+"""Model files and videos: written, placed, read back and judged."""

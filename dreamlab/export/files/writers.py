@@ -1,0 +1,183 @@
+"""Mesh files: GLB, OBJ + MTL, PLY, STL, written through trimesh and always atomically.
+
+What users stumble over is settled here once: metallic and roughness factors are written (their
+glTF defaults look like a mirror), both sides of a triangle are visible, normals are smooth, the
+texture travels inside the GLB, a model is one node with one mesh and one material, and its
+transform is the identity. Colours are sRGB bytes, in textures as in the vertex colours of a PLY.
+
+Meshes come in world coordinates with a `Placement`; see `placement.py` for the axes of each format.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from PIL import Image
+from trimesh.exchange.gltf import export_glb
+from trimesh.exchange.obj import export_obj
+from trimesh.exchange.ply import export_ply
+from trimesh.exchange.stl import export_stl
+from trimesh.visual.material import PBRMaterial
+from trimesh.visual.texture import TextureVisuals
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.pictures import to_bytes
+from dreamlab.core.run_folder import atomic_path, write_text
+from dreamlab.core.version import VERSION
+from dreamlab.export.files.placement import Placement
+
+METALLIC = 0.0
+ROUGHNESS = 0.9
+GENERATOR = f"dreamlab {VERSION}"
+LICENCE = (
+    "Made from a text prompt with a diffusion model; the licence of that model may bind its output."
+)
+"""Note for files whose maker gives no other."""
+
+LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
+"""Numbers of OpenGL that glTF uses for texture filters, wrapping and buffer targets."""
+
+
+def write_glb(
+    path: Path, mesh: Mesh, placement: Placement, *, name: str, extras: Mapping[str, Any]
+) -> None:
+    """Write a binary glTF 2.0 file.
+
+    Args:
+        path: of the file.
+        mesh: world coordinates; with normals, UV and texture.
+        placement: world to file.
+        name: of the node, the mesh and the material.
+        extras: what `asset.extras` shall hold; plain values. The generator, a licence note if
+            there is none, and the placement are added.
+    """
+    model = _textured(placement.apply(mesh, "y up"), name)
+    scene = trimesh.Scene()
+    scene.add_geometry(model, geom_name=name, node_name=name)
+    everything = {
+        "licence": LICENCE,
+        **extras,
+        "generator": GENERATOR,
+        "placement": {"scale": placement.scale, "origin": list(placement.origin)},
+    }
+
+    def complete(tree: dict[str, Any]) -> None:
+        tree["asset"] = {"version": "2.0", "generator": GENERATOR, "extras": everything}
+        tree["samplers"] = [
+            {
+                "magFilter": LINEAR,
+                "minFilter": LINEAR_MIPMAP_LINEAR,
+                "wrapS": CLAMP_TO_EDGE,
+                "wrapT": CLAMP_TO_EDGE,
+            }
+        ]
+        tree["textures"][0]["sampler"] = 0
+        tree["images"][0]["name"] = name
+        primitive = tree["meshes"][0]["primitives"][0]
+        for accessor in primitive["attributes"].values():
+            view = tree["accessors"][accessor]["bufferView"]
+            tree["bufferViews"][view]["target"] = ARRAY_BUFFER
+        view = tree["accessors"][primitive["indices"]]["bufferView"]
+        tree["bufferViews"][view]["target"] = ELEMENT_ARRAY_BUFFER
+
+    content = export_glb(scene, include_normals=True, tree_postprocessor=complete)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_obj(path: Path, mesh: Mesh, placement: Placement, *, name: str) -> list[Path]:
+    """Write OBJ, MTL and PNG beside each other; return their paths, the OBJ first."""
+    model = _textured(placement.apply(mesh, "y up"), path.stem)
+    material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
+    text = export_obj(model, include_normals=True, mtl_name=material.name, header=GENERATOR)
+    assert mesh.texture is not None
+    with atomic_path(picture) as temporary:
+        Image.fromarray(mesh.texture).save(temporary)
+    write_text(material, _mtl(path.stem, picture.name))
+    write_text(path, text.replace("usemtl", f"o {name}\nusemtl", 1))
+    return [path, material, picture]
+
+
+def _mtl(name: str, texture: str) -> str:
+    """Return a material that shows its texture as it is: viewers multiply it by Kd.
+
+    Pr and Pm, roughness and metallic, are an extension that Blender reads; others use Ks.
+    """
+    lines = [f"# {GENERATOR}", f"newmtl {name}", "Kd 1 1 1", "Ks 0 0 0", "illum 1"]
+    return "\n".join([*lines, f"Pr {ROUGHNESS}", f"Pm {METALLIC}", f"map_Kd {texture}"]) + "\n"
+
+
+def write_ply(path: Path, mesh: Mesh, placement: Placement) -> None:
+    """Write a binary PLY with vertex colours as sRGB bytes, upright (z up), facing -y."""
+    if mesh.colors is None:
+        raise InputError("a PLY needs vertex colours.", "give the mesh colours.")
+    placed = placement.apply(mesh, "z up")
+    model = trimesh.Trimesh(
+        placed.vertices,
+        placed.faces,
+        vertex_normals=placed.normals,
+        vertex_colors=to_bytes(mesh.colors),
+        process=False,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(export_ply(model, vertex_normal=True))
+
+
+def write_stl(path: Path, mesh: Mesh, placement: Placement) -> None:
+    """Write a binary STL, upright (z up), facing -y, without paint; one unit is one metre."""
+    placed = placement.apply(mesh, "z up")
+    model = trimesh.Trimesh(placed.vertices, placed.faces, process=False)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(export_stl(model))
+
+
+def _textured(mesh: Mesh, name: str) -> trimesh.Trimesh:
+    """Turn a placed mesh into a trimesh with one physically based material."""
+    if mesh.uv is None or mesh.texture is None or mesh.normals is None:
+        raise InputError(
+            "a textured file needs UV, a texture and normals.", "unwrap and bake the mesh first."
+        )
+    material = PBRMaterial(
+        name=name,
+        baseColorTexture=Image.fromarray(mesh.texture),
+        metallicFactor=METALLIC,
+        roughnessFactor=ROUGHNESS,
+        doubleSided=True,
+    )
+    return trimesh.Trimesh(
+        mesh.vertices,
+        mesh.faces,
+        vertex_normals=mesh.normals,
+        visual=TextureVisuals(uv=mesh.uv.astype(np.float32), material=material),
+        process=False,
+    )
+
+
+def read_gltf_json(path: Path) -> dict[str, Any]:
+    """Read the JSON chunk of a GLB file.
+
+    Raises:
+        InputError: the file cannot be read or is not a GLB.
+    """
+    refused = InputError(f"{path} is not a GLB file.", "give the path of an exported model.glb.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path}: {error.strerror or error}.", "check the path."
+        ) from None
+    length = int.from_bytes(content[12:16], "little")
+    if content[:4] != b"glTF" or content[16:20] != b"JSON" or len(content) < 20 + length:
+        raise refused
+    try:
+        tree = json.loads(content[20 : 20 + length])
+    except ValueError:
+        raise refused from None
+    if not isinstance(tree, dict):
+        raise refused
+    return tree

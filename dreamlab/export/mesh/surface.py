@@ -1,0 +1,77 @@
+"""The surface of a density: where its logarithm crosses that of the threshold.
+
+Glossary: `tau` threshold, 1 / world unit; `L` = log(density / floor), 0 below the floor.
+
+Outside an object a density falls by a constant factor a cell rather than by a constant amount, so
+between the nodes of a grid its logarithm, not itself, is nearly linear: a surface of L lies up to
+several times closer to the true one. The search for the threshold interpolates the same L, so what
+it predicts is what is extracted.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
+from dreamlab.ops.isosurface import extract
+
+LOWEST = 1e-5
+"""Lowest density that counts, as a fraction of the largest, or of a threshold below that."""
+
+
+def extract_surface(
+    density: Float[Tensor, "resolution resolution resolution"],
+    threshold: float,
+    half_extent: float,
+) -> Mesh:
+    """Extract the closed surface around all nodes whose density exceeds the threshold.
+
+    Args:
+        density: at the nodes of the cube [-half_extent, half_extent]^3; 1 / world unit.
+        threshold: tau.
+        half_extent: of the cube, world units.
+
+    Returns:
+        Mesh in world coordinates, triangles counter-clockwise seen from outside.
+
+    Raises:
+        InputError: a density is not finite, or none exceeds the threshold.
+    """
+    logarithm, floor = log_density(density, threshold)
+    return extract(logarithm, math.log(threshold / floor), half_extent)
+
+
+def log_density(
+    density: Float[Tensor, "resolution resolution resolution"], threshold: float | None = None
+) -> tuple[Float[Tensor, "resolution resolution resolution"], float]:
+    """Return L = log(density / floor), 0 below the floor, and the floor.
+
+    Args:
+        density: 1 / world unit.
+        threshold: one so low that it would not count otherwise lowers the floor.
+
+    Raises:
+        InputError: a density is not finite, none is positive, or none exceeds the threshold.
+    """
+    high = float(density.max())
+    if not math.isfinite(high) or not bool(torch.isfinite(density).all()):
+        raise InputError(
+            "the field has densities that are not finite.", "use an earlier state of the run."
+        )
+    if high <= 0:
+        raise InputError(
+            "there is nothing to export: the density is zero everywhere.",
+            "optimise for more steps, or start again with another seed.",
+        )
+    if threshold is not None and threshold >= high:
+        raise InputError(
+            f"no density exceeds the threshold {threshold:g}; the largest is {high:g}.",
+            f"use a threshold below {high:g}, or leave it unset to have one found.",
+        )
+    floor = LOWEST * high
+    if threshold is not None and threshold <= floor:
+        floor = LOWEST * threshold
+    return (density.detach() / floor).clamp(min=1).log(), floor

@@ -1,0 +1,1 @@
+"""The independent judge of the toybox world, and what it says about the prior."""

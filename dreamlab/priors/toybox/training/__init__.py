@@ -1,0 +1,1 @@
+"""Training of the embedded prior: data, autoencoder, text encoder, diffusion, model card."""

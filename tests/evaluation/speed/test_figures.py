@@ -1,0 +1,85 @@
+"""Claims about timing: what counts, and that two threads that share work look like two."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from dreamlab.evaluation.speed.figures import (
+    WORKER,
+    Figure,
+    Goal,
+    cpu_milliseconds,
+    medians,
+    scaling,
+    speedup,
+)
+from dreamlab.ops.hashgrid import HashGridConfig, HashGridLayout, hash_encode
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    yield
+    torch.set_num_threads(1)
+
+
+def work(milliseconds: float) -> None:
+    """Spend CPU time of this thread."""
+    end = time.thread_time() + milliseconds / 1e3
+    while time.thread_time() < end:
+        pass
+
+
+def test_waiting_costs_nothing_and_work_costs_what_it_takes():
+    assert cpu_milliseconds(lambda: time.sleep(0.05)) < 25
+    assert cpu_milliseconds(lambda: work(30)) >= 30
+
+
+def test_calls_take_turns_and_their_first_is_not_counted():
+    order = []
+    times = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
+    assert "".join(order) == "ab" * 4
+    assert list(times) == ["a", "b"]
+
+
+def test_the_speedup_is_how_many_times_longer_plain_torch_takes():
+    figure = speedup("work", lambda: work(5), lambda: work(40), goal=4.0, repeats=3)
+    assert 5 < figure.value < 9
+    assert figure.is_met
+
+
+@pytest.mark.parametrize(("sense", "met"), [("≥", True), ("≤", False)])
+def test_a_goal_has_a_side(sense, met):
+    figure = Figure("", 3.0, "×", Goal(2.0, sense), {})
+    assert figure.is_met is met
+    assert figure.plain["goal"] == f"{sense} 2 ×"
+
+
+def test_work_shared_by_two_workers_scales_by_two():
+    with ThreadPoolExecutor(2, thread_name_prefix=WORKER) as pool:
+        met = threading.Barrier(2)
+
+        def half() -> None:
+            met.wait(timeout=30)
+            work(30)
+
+        def run() -> None:
+            if torch.get_num_threads() == 1:
+                work(60)
+            else:
+                for future in [pool.submit(half) for _ in range(2)]:
+                    future.result()
+
+        figure = scaling("work", run, goal=1.6, repeats=1)
+    assert 1.7 < figure.value < 2.2
+    assert torch.get_num_threads() == 1
+
+
+def test_kernels_run_on_threads_that_are_known_as_workers():
+    layout = HashGridLayout.of(HashGridConfig(num_levels=2, log2_table_size=6))
+    table = torch.zeros(layout.num_entries, 2)
+    torch.set_num_threads(2)
+    hash_encode(torch.rand(2000, 3), table, layout, backend="warp")
+    assert any(thread.name.startswith(WORKER) for thread in threading.enumerate())

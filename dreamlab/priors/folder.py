@@ -35,18 +35,22 @@ HALF = "fp16"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' notes on optional packages and its progress bars off the terminal."""
-    from transformers.utils import logging
+    """Keep notes and progress bars of transformers and diffusers off the terminal."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
 
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    libraries = (of_diffusers, of_transformers)
+    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in libraries]
+    for log in libraries:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
+        for log, (verbosity, had_bars) in zip(libraries, before, strict=True):
+            log.set_verbosity(verbosity)
+            if had_bars:
+                log.enable_progress_bar()
 
 
 def read_json(path: Path) -> dict[str, Any]:

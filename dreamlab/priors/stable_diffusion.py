@@ -205,7 +205,8 @@ def check_family(folder: Path) -> None:
     problem = None
     if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
         problem = f"its U-Net reads {unet.get('in_channels')} channels, not the latents alone"
-    elif unet.get("addition_embed_type") or unet.get("class_embed_type"):
+    # "text" pools the same tokens, so it wants nothing further
+    elif unet.get("addition_embed_type") not in (None, "text") or unet.get("class_embed_type"):
         problem = "its U-Net wants further conditions (as SDXL and upscalers do)"
     elif unet.get("cross_attention_dim") != text.get("hidden_size"):
         problem = "its U-Net and its text encoder differ in width"

@@ -77,6 +77,8 @@ class Config:
     makes lit steps 2 to 4 times as long, suits hard densities, and gives `orientation`."""
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     """What is behind the object."""
+    backend: Literal["auto", "reference", "warp"] = "auto"
+    """Which kernels march along rays and composite samples."""
 
     def __post_init__(self) -> None:
         for name in ("steps_per_diagonal", "occupancy_resolution", "refresh_every"):
@@ -227,7 +229,8 @@ class VolumeRenderer(nn.Module):
         if wanted.depth_variance:
             features["moments"] = _moments(rays, samples)
         widths = [feature.shape[1] for feature in features.values()]
-        image = composite(density, torch.cat(list(features.values()), dim=-1), samples)
+        columns = torch.cat(list(features.values()), dim=-1)
+        image = composite(density, columns, samples, backend=self.config.backend)
         result |= dict(zip(features, image.features.split(widths, dim=-1), strict=True))
         if wanted.depth_variance:
             result["depth_variance"] = _variance(result.pop("moments"), image.alpha)
@@ -242,6 +245,7 @@ class VolumeRenderer(nn.Module):
             half_extent=self.field.half_extent,
             step_size=self.step_size,
             jitter=rays.jitter,
+            backend=self.config.backend,
         )
         return samples if len(samples) else one_empty_sample(samples)
 
@@ -259,7 +263,8 @@ class VolumeRenderer(nn.Module):
         Gradients: through the normals only.
         """
         with torch.no_grad():
-            weights = composite(density, torch.zeros_like(points[:, :1]), samples).weights
+            nothing = torch.zeros_like(points[:, :1])
+            weights = composite(density, nothing, samples, backend=self.config.backend).weights
             heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
             ray_index = samples.ray_index[heavy]
         normal = self.field.normal(points[heavy])

@@ -4,16 +4,14 @@ The stage is the last one of a recipe, trained for a few steps first, so that th
 surface and the occupancy grid knows where. A turn is `STEPS` steps of the real trainer, always from
 the same state on: render, guidance, backward, optimiser, and one refresh of the occupancy grid.
 
-Against plain torch the guidance is a picture to compare with, which costs next to nothing, and both
-sides get their samples from the same marching kernel, so what is compared is the field and the
-compositing, forward and backward.
+Against plain torch the guidance is a picture to compare with, which costs next to nothing, so what
+is compared is marching, the field and compositing, forward and backward.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from unittest import mock
+from typing import Literal
 
 import torch
 
@@ -21,15 +19,14 @@ from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import DivergedError
 from dreamlab.core.render import Render
-from dreamlab.evaluation.speed.figures import Figure, Goal, medians, speedup
+from dreamlab.evaluation.speed.figures import Call, Figure, Goal, medians, speedup
 from dreamlab.guidance.base import Guidance, GuidanceOutput
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.jobs.recipes import RunConfig
-from dreamlab.ops import backends
-from dreamlab.ops.backends import Backend, Choice
 from dreamlab.priors.base import Prior
 from dreamlab.priors.load import load_prior
 from dreamlab.systems import components
+from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Snapshot
 from dreamlab.training.trainer import StageTrainer
@@ -73,8 +70,7 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
     _advance(trainer, num_warm_up)
     start = trainer.capture()
     yield _share_of_guidance(trainer, start, guidance, repeats)
-    stage.guidance = Picture()
-    yield _against_torch(trainer, start, repeats)
+    yield _against_torch(stage, start, repeats)
 
 
 def _prior_pair(prior: Prior, prompts: Prompts, repeats: int) -> Figure:
@@ -111,30 +107,25 @@ def _share_of_guidance(
     return Figure(what, value, "×", Goal(GUIDANCE_GOAL, "≤"), times)
 
 
-def _against_torch(trainer: StageTrainer, start: Snapshot, repeats: int) -> Figure:
+def _against_torch(stage: Stage, start: Snapshot, repeats: int) -> Figure:
     """Compare steps without guidance with the same ones on plain torch."""
-    turn = partial(_turn, trainer, start)
 
-    def torch_turn() -> None:
-        with plain_torch("hash_encode", "composite"):
-            turn()
+    def turn_on(backend: Literal["warp", "reference"]) -> Call:
+        config = on_backend(stage.config, backend)
+        twin = Stage(stage.name, config, Picture(), seed=stage.seed, device=CPU)
+        return partial(_turn, StageTrainer(twin, 0), start)
 
-    what = f"{STEPS} training steps without guidance, {_describe(trainer.stage)}"
-    return speedup(what, turn, torch_turn, NERF_GOAL, repeats)
+    what = f"{STEPS} training steps without guidance, {_describe(stage)}"
+    return speedup(what, turn_on("warp"), turn_on("reference"), NERF_GOAL, repeats)
 
 
-@contextmanager
-def plain_torch(*operations: str) -> Iterator[None]:
-    """Let these operations run on their reference inside code that does not choose a backend."""
-    choose = backends.choose
-
-    def choose_reference(op: str, backend: Backend, device: torch.device | str) -> Choice:
-        if op in operations:
-            backend = "reference"
-        return choose(op, backend, device)
-
-    with mock.patch.object(backends, "choose", choose_reference):
-        yield
+def on_backend(config: StageConfig, backend: Literal["warp", "reference"]) -> StageConfig:
+    """Return the stage with its representation and its renderer on one backend."""
+    return replace(
+        config,
+        representation={**config.representation, "backend": backend},
+        renderer={**config.renderer, "backend": backend},
+    )
 
 
 def _turn(trainer: StageTrainer, start: Snapshot) -> None:

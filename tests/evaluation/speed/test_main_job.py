@@ -1,15 +1,14 @@
 """Claims about what a step is compared with."""
 
-from dreamlab.evaluation.speed.main_job import plain_torch
-from dreamlab.ops.backends import resolve
+from dreamlab.evaluation.speed.main_job import on_backend
+from dreamlab.jobs.recipes import load_recipe
+from dreamlab.systems import components
 
 
-def chosen() -> list[str]:
-    return [resolve(op, "auto", "cpu") for op in ("hash_encode", "composite", "march")]
-
-
-def test_plain_torch_takes_the_place_of_the_named_kernels_and_leaves_again():
-    before = chosen()
-    with plain_torch("hash_encode", "composite"):
-        assert chosen() == ["reference", "reference", "warp"]
-    assert chosen() == before == ["warp"] * 3
+def test_a_stage_on_a_backend_differs_in_nothing_else():
+    stage = load_recipe("toybox", prompt="a red mushroom").stages["nerf"]
+    moved = on_backend(stage, "reference")
+    for kind, part in (("representations", "representation"), ("renderers", "renderer")):
+        before, after = (components.find(kind, getattr(s, part)) for s in (stage, moved))
+        assert before.config.backend == "auto" and after.config.backend == "reference"
+    assert on_backend(moved, "warp") == on_backend(stage, "warp")

@@ -75,7 +75,7 @@ data was used.
 - Relations: {", ".join(RELATIONS)}. Counts up to three. Sizes: small, big.
 - {len(vocabulary())} words. Unknown words are tolerated and mean nothing.
 - Held out from training, by rule: about 15 % of the (colour, object) and of the (object, relation,
-  object) combinations (`dreamlab.priors.toybox.scenes.is_held_out`).
+  object) combinations (`dreamlab.priors.toybox.world.scenes.is_held_out`).
 
 Ranges of the training views (angles in degrees, lengths in world units; objects fit the unit ball):
 

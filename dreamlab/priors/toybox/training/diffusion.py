@@ -39,7 +39,7 @@ class DiffusionConfig:
     """Planned optimisation steps; raise it to continue a finished training."""
     batch: int = 32
     """Images per step."""
-    learning_rate: float = 8e-4
+    learning_rate: float = 6e-4
     """Learning rate after the warm-up."""
     warm_up: int = 200
     """Steps of linear warm-up."""
@@ -47,9 +47,9 @@ class DiffusionConfig:
     """Last fraction of the steps, in which the learning rate falls to zero."""
     weight_decay: float = 0.01
     """AdamW's decoupled weight decay."""
-    ema: float = 0.999
+    ema: float = 0.998
     """Decay of the exponential moving average."""
-    time_exponent: float = 0.75
+    time_exponent: float = 0.6
     """b in t = u^b; below one noisy times are drawn more often."""
     recall: float = 0.02
     """Weight of the head start's loss, which keeps the text encoder from forgetting."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dreamlab.core.pictures import tile
 from dreamlab.core.seeds import generator
+from dreamlab.priors.folder import quiet
 
 PROMPTS: tuple[str, ...] = (
     "a red mushroom, front view",
@@ -47,26 +48,28 @@ def make_pipeline(modules: dict[str, Any], tokenizer: Any, scheduler: Any) -> An
     from diffusers import StableDiffusionPipeline
 
     make: Any = StableDiffusionPipeline  # parts that may be None are annotated as if not
-    return make(
-        vae=modules["vae"],
-        unet=modules["unet"],
-        text_encoder=modules["text_encoder"],
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    with quiet():
+        return make(
+            vae=modules["vae"],
+            unet=modules["unet"],
+            text_encoder=modules["text_encoder"],
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
 
 
 def load_pipeline(folder: Path, device: torch.device) -> Any:
     """Load a folder in single precision."""
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, safety_checker=None, requires_safety_checker=False
-    )
-    return pipeline.to(device, torch.float32)
+    with quiet():  # diffusers says that it wants an AutoencoderKL, and takes this one
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder, safety_checker=None, requires_safety_checker=False
+        )
+        return pipeline.to(device, torch.float32)
 
 
 def draw_samples(

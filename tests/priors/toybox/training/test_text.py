@@ -68,7 +68,7 @@ def test_heads_can_be_fitted_to_an_encoder_that_stays(encoder):
 
 def test_recall_is_a_function_of_seed_and_step(encoder):
     def recall(seed, step):
-        return float(recall_loss(*encoder, 4, seed=seed, step=step))
+        return recall_loss(*encoder, 4, seed=seed, step=step).item()
 
     assert recall(1, 2) == recall(1, 2)
     assert recall(1, 2) != recall(1, 3)

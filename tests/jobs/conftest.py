@@ -18,6 +18,7 @@ SMALL = (
     "export.max_faces=1500",
     "export.texture_size=256",
     "export.unwrap=box",
+    "stages.nerf.representation.blob_radius=0.5",  # opaque before the first step
 )
 """Overrides that bring a run down to seconds."""
 

@@ -4,7 +4,8 @@ A shard is a pure function of the data seed, its index, the world and the autoen
 folder can always be completed or made again. Shards are appended while training goes on: step s of
 the diffusion may use the shards that `num_shards` says, whatever lies on disk.
 
-Of the `VARIANTS` captions of an image the last one names no view. In about one of twenty captions a
+The first `SINGLES` images of a shard are independent, the others come in groups of `twins`. Of the
+`VARIANTS` captions of an image the last one names no view. In about one of twenty captions a
 made-up word stands at a random place, so that the words of users that the world does not know do
 little harm.
 """
@@ -25,16 +26,21 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import atomic_path
 from dreamlab.core.seeds import derive_seed
 from dreamlab.priors.toybox.tokenizer import encode
+from dreamlab.priors.toybox.training.twins import GROUP, sample_twins
 from dreamlab.priors.toybox.world.captions import caption
-from dreamlab.priors.toybox.world.scenes import pack, sample_scene, sample_simple_scene
+from dreamlab.priors.toybox.world.scenes import Scene, pack, sample_scene, sample_simple_scene
 from dreamlab.priors.toybox.world.tracer import trace
-from dreamlab.priors.toybox.world.views import sample_views, view_word
+from dreamlab.priors.toybox.world.views import Views, sample_views, view_word
 
 VARIANTS = 4
 NONSENSE_SHARE = 0.05
 SIMPLE_SHARE = 0.7
 """Share of shards' images that show one mostly plain object: shapes are learned from these."""
-SHARD_SIZE = 512
+SHARD_SIZE = 128
+SINGLES = 64
+"""Independent images of a shard; they come first."""
+GROUPS = (SHARD_SIZE - SINGLES) // GROUP
+"""Groups of twins of a shard."""
 _CHUNK = 64
 
 Encode = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch c h w"]]
@@ -62,7 +68,19 @@ def render_samples(
         sample_simple_scene(rng) if rng.random() < simple_share else sample_scene(rng)
         for _ in range(count)
     ]
-    views = sample_views(rng, count)
+    return _render(scenes, sample_views(rng, count), size, rng)
+
+
+def render_twins(seed: int, index: int, groups: int, size: int) -> Samples:
+    """Render groups of twins of `size` pixels, one after the other."""
+    rng = np.random.default_rng(derive_seed(seed, "twins", index))
+    drawn = [sample_twins(rng, group) for group in range(groups)]
+    parts = [_render(scenes, views, size, rng) for scenes, views in drawn]
+    texts = [variants for part in parts for variants in part.captions]
+    return Samples(torch.cat([part.images for part in parts]), texts)
+
+
+def _render(scenes: list[Scene], views: Views, size: int, rng: np.random.Generator) -> Samples:
     render = trace(
         pack(scenes),
         views.cameras,
@@ -98,11 +116,13 @@ def insert_nonsense(text: str, rng: np.random.Generator) -> str:
 def make_shard(seed: int, index: int, *, size: int, tokenizer: Any, encode_images: Encode) -> dict:
     """Make shard `index`: `latents` [n, c, h, w] in half precision, `tokens` [n, variants, t]."""
     latents, tokens = [], []
-    for chunk in range(SHARD_SIZE // _CHUNK):
-        samples = render_samples(
-            seed, "shard", index * (SHARD_SIZE // _CHUNK) + chunk, _CHUNK, size,
-            simple_share=SIMPLE_SHARE,
-        )  # fmt: skip
+    chunks = SHARD_SIZE // _CHUNK
+    for chunk in range(chunks):
+        number = index * chunks + chunk
+        if chunk * _CHUNK < SINGLES:
+            samples = render_samples(seed, "shard", number, _CHUNK, size, simple_share=SIMPLE_SHARE)
+        else:
+            samples = render_twins(seed, number, _CHUNK // GROUP, size)
         latents.append(encode_images(samples.images).half())
         texts = [text for variants in samples.captions for text in variants]
         tokens.append(encode(tokenizer, texts).to(torch.int16).reshape(_CHUNK, VARIANTS, -1))

@@ -6,10 +6,11 @@ For latents z with caption y, noise eps and a timestep t:
     L = mean_batch mean |v_theta(z_t, t, y) - v|^2.
 
 Plain velocities weight the error of x0 by 1 + snr, so noisy times count too: there the caption
-decides what is seen, and score distillation asks there; b < 1 draws noisy times more often. A tenth
-of the captions is replaced by the empty one. Every step adds `recall` times the loss of `text`, so
-that the text encoder does not forget words that the U-Net does not use yet. The weights that are
-exported are the exponential moving average
+decides what is seen, and score distillation asks there; b < 1 draws noisy times more often. Half of
+a batch are groups of `twins`, each with one timestep (of a smaller b, since what they teach is
+heard in noise) and one noise. A tenth of the captions is replaced by the empty one. Every step adds
+`recall` times the loss of `text`, so that the text encoder does not forget words that the U-Net
+does not use yet. The weights that are exported are the exponential moving average
 
     ema <- d ema + (1 - d) theta,   d = min(decay, (1 + step) / (10 + step)).
 
@@ -27,8 +28,16 @@ from torch import Tensor, nn
 
 from dreamlab.core.seeds import derive_seed, generator
 from dreamlab.priors.toybox.model import velocity
-from dreamlab.priors.toybox.training.dataset import VARIANTS, ShardPool, empty_captions
+from dreamlab.priors.toybox.training.dataset import (
+    GROUPS,
+    SHARD_SIZE,
+    SINGLES,
+    VARIANTS,
+    ShardPool,
+    empty_captions,
+)
 from dreamlab.priors.toybox.training.text import recall_loss
+from dreamlab.priors.toybox.training.twins import GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +58,21 @@ class DiffusionConfig:
     """AdamW's decoupled weight decay."""
     ema: float = 0.998
     """Decay of the exponential moving average."""
-    time_exponent: float = 0.6
+    time_exponent: float = 0.5
     """b in t = u^b; below one noisy times are drawn more often."""
+    twin_time_exponent: float = 0.35
+    """b for groups of twins."""
+    twin_share: float = 0.5
+    """Share of a batch that comes in groups of twins, rounded down to whole groups."""
     recall: float = 0.02
     """Weight of the head start's loss, which keeps the text encoder from forgetting."""
     recall_batch: int = 64
     """Captions per step of that loss."""
     empty_share: float = 0.1
     """Share of captions replaced by the empty one."""
-    first_shards: int = 8
+    first_shards: int = 32
     """Shards of images that are made before the first step."""
-    last_shards: int = 400
+    last_shards: int = 1600
     """Shards after which no more are made."""
     reuse: float = 2.0
     """How often an image is used on average while the pool of images grows."""
@@ -112,16 +125,43 @@ def draw_batch(
 ) -> Batch:  # fmt: skip
     """Draw a batch among the first `size` images of the pool, a pure function of seed and step."""
     random = generator(seed, "diffusion", step)
-    places = torch.randint(size, (config.batch,), generator=random)
-    variants = torch.randint(VARIANTS, (config.batch,), generator=random)
-    latents, tokens = pool.draw(places, variants)
+    groups = int(config.batch * config.twin_share) // GROUP
+    singles = config.batch - groups * GROUP
+    shards = size // SHARD_SIZE
+    places = [_single_places(shards, singles, random), _twin_places(shards, groups, random)]
+    # the last variant tells no view, which twins are to teach
+    variants = [
+        torch.randint(VARIANTS, (singles,), generator=random),
+        torch.randint(VARIANTS - 1, (groups * GROUP,), generator=random),
+    ]
+    times = [
+        draw_timesteps(singles, timesteps, config.time_exponent, random),
+        draw_timesteps(groups, timesteps, config.twin_time_exponent, random),
+    ]
+    latents, tokens = pool.draw(torch.cat(places), torch.cat(variants))
+    noise = torch.randn(singles + groups, *latents.shape[1:], generator=random)
+    copies = torch.tensor([1] * singles + [GROUP] * groups)
     is_empty = torch.rand(config.batch, generator=random) < config.empty_share
     return Batch(
         latents,
         torch.where(is_empty[:, None], empty, tokens),
-        draw_timesteps(config.batch, timesteps, config.time_exponent, random),
-        torch.randn(latents.shape, generator=random),
+        torch.cat(times).repeat_interleave(copies),
+        noise.repeat_interleave(copies, dim=0),
     )
+
+
+def _single_places(shards: int, count: int, random: torch.Generator) -> Int[Tensor, " count"]:
+    """Draw independent images of the first shards."""
+    drawn = torch.randint(shards * SINGLES, (count,), generator=random)
+    return drawn // SINGLES * SHARD_SIZE + drawn % SINGLES
+
+
+def _twin_places(shards: int, groups: int, random: torch.Generator) -> Int[Tensor, " count"]:
+    """Draw groups of twins of the first shards, of both kinds by turns."""
+    pair = torch.randint(shards * GROUPS // 2, (groups,), generator=random)
+    group = 2 * pair + torch.arange(groups) % 2
+    first = group // GROUPS * SHARD_SIZE + SINGLES + group % GROUPS * GROUP
+    return (first[:, None] + torch.arange(GROUP)).flatten()
 
 
 def diffusion_loss(

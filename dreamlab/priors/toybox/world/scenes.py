@@ -183,10 +183,15 @@ def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
             return scene
 
 
-def sample_simple_scene(rng: np.random.Generator) -> Scene:
-    """Draw one object of the training scenes, painted in one plain colour in most cases."""
+def sample_simple_scene(rng: np.random.Generator, names: tuple[str, ...] | None = None) -> Scene:
+    """Draw one object of the training scenes, painted in one plain colour in most cases.
+
+    Args:
+        rng: source of randomness.
+        names: objects to draw from; all by default.
+    """
     while True:
-        scene = Scene((_sample_item(rng, crowded=True),))
+        scene = Scene((_sample_item(rng, crowded=True, names=names),))
         if not is_held_out(scene):
             return scene
 

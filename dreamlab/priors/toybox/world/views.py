@@ -29,9 +29,9 @@ class ViewRanges:
     """Elevation of the overhead views, degrees."""
     overhead_share: float = 0.12
     """Share of overhead views."""
-    distance: tuple[float, float] = (2.8, 3.4)
+    distance: tuple[float, float] = (2.8, 3.05)
     """Camera to origin, world units."""
-    fov_y: tuple[float, float] = (38.0, 45.0)
+    fov_y: tuple[float, float] = (36.0, 39.0)
     """Vertical field of view, degrees."""
     light_spread: float = 0.6
     """Standard deviation added to the direction of the camera to get that of the light; the light
@@ -80,9 +80,33 @@ def sample_views(rng: np.random.Generator, n: int) -> Views:
     )
     return Views(
         cameras,
-        _tensor(_lights(rng, cameras.position.numpy())),
+        _tensor(_lights(rng.normal(size=(n, 3)), cameras.position.numpy())),
         _tensor(rng.uniform(*RANGES.ambient, n)),
         _tensor(_backgrounds(rng, n)),
+    )
+
+
+def sample_twin_views(rng: np.random.Generator, azimuth: ndarray, elevation: ndarray) -> Views:
+    """Draw views from given directions that share all else, the light as the camera sees it too.
+
+    Args:
+        rng: draws distance, field of view, light and background once.
+        azimuth: degrees [n].
+        elevation: degrees [n].
+    """
+    n = len(azimuth)
+    distance, fov_y, ambient = (
+        np.full(n, rng.uniform(*pair)) for pair in (RANGES.distance, RANGES.fov_y, RANGES.ambient)
+    )
+    spread = np.tile(rng.normal(size=3), (n, 1))
+    unturned = orbit_cameras(*map(_tensor, (np.zeros(n), elevation, distance, fov_y)))
+    x, y, z = _lights(spread, unturned.position.numpy()).T
+    cos, sin = np.cos(np.deg2rad(azimuth)), np.sin(np.deg2rad(azimuth))
+    return Views(
+        orbit_cameras(*map(_tensor, (azimuth, elevation, distance, fov_y))),
+        _tensor(np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)),
+        _tensor(ambient),
+        _tensor(np.tile(_backgrounds(rng, 1), (n, 1))),
     )
 
 
@@ -101,9 +125,10 @@ def view_word(azimuth: float, elevation: float) -> str:
     return "back" if turned >= 135 else "side"
 
 
-def _lights(rng: np.random.Generator, position: ndarray) -> ndarray:
+def _lights(spread: ndarray, position: ndarray) -> ndarray:
+    """Return light directions [n, 3] for cameras at `position` and standard normal `spread`."""
     toward = position / np.linalg.norm(position, axis=-1, keepdims=True)
-    light = toward + RANGES.light_spread * rng.normal(size=position.shape)
+    light = toward + RANGES.light_spread * spread
     light[:, 2] = np.abs(light[:, 2]) + 0.2
     # back to the camera's side without leaving the upper hemisphere: a horizontal shift
     level = np.linalg.norm(toward[:, :2], axis=-1, keepdims=True)

@@ -3,15 +3,21 @@ import pytest
 import torch
 
 from dreamlab.core.errors import InputError
+from dreamlab.priors.toybox.tokenizer import build_tokenizer
 from dreamlab.priors.toybox.training.dataset import (
+    GROUPS,
     SHARD_SIZE,
+    SINGLES,
     VARIANTS,
     ShardPool,
     insert_nonsense,
+    make_shard,
     num_shards,
     render_samples,
+    render_twins,
 )
-from dreamlab.priors.toybox.world.captions import unknown_words
+from dreamlab.priors.toybox.training.twins import GROUP
+from dreamlab.priors.toybox.world.captions import unknown_words, vocabulary
 from dreamlab.priors.toybox.world.views import VIEW_WORDS
 
 
@@ -36,6 +42,18 @@ def test_only_the_last_caption_names_no_view():
     assert not any(names_view(variants[-1]) for variants in samples.captions)
     told = [names_view(text) for variants in samples.captions for text in variants[:-1]]
     assert sum(told) >= 0.9 * len(told)  # nonsense may stand between the two words
+
+
+def test_a_shard_holds_independent_images_and_then_groups_of_twins():
+    tokenizer = build_tokenizer(vocabulary(), 32)
+    shard = make_shard(1, 0, size=8, tokenizer=tokenizer, encode_images=lambda images: images)
+    assert shard["latents"].shape == (SHARD_SIZE, 3, 8, 8)
+    assert shard["tokens"].shape == (SHARD_SIZE, VARIANTS, 32)
+    corner = shard["latents"][SINGLES:, :, 0, 0].reshape(GROUPS, GROUP, 3)
+    assert (corner.var(dim=1) < 1e-6).all()  # one background in a group
+    assert corner[:, 0].var(dim=0).min() > 1e-3
+    twins = render_twins(1, SHARD_SIZE // 64 - 1, 8, 8).images.half()
+    assert torch.equal(shard["latents"][-64:], twins)
 
 
 def test_a_twentieth_of_captions_has_a_word_nobody_knows():

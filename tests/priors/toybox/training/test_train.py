@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from dreamlab.core.errors import InputError
 from dreamlab.priors.toybox.model import Architecture
-from dreamlab.priors.toybox.training import dataset, session, train
+from dreamlab.priors.toybox.training import session, train
 from dreamlab.priors.toybox.training.decoder import DecoderConfig
 from dreamlab.priors.toybox.training.diffusion import DiffusionConfig
 from dreamlab.priors.toybox.training.text import TextConfig
@@ -21,12 +21,6 @@ TINY = Architecture(
     text_width=32,
     text_layers=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    for module in (dataset, train):
-        monkeypatch.setattr(module, "SHARD_SIZE", 64)
 
 
 def config_in(folder, steps):

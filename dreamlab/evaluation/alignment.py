@@ -25,7 +25,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.mesh import Mesh
 from dreamlab.export.mesh.threshold import mean_iou
-from dreamlab.ops.raycast import MeshCaster
+from dreamlab.ops.triangles.raycast import MeshCaster
 
 SEARCH_SIZE = 48
 """Side of the silhouettes that are compared, pixels."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras, turntable_cameras
 from dreamlab.core.mesh import Mesh
-from dreamlab.ops.raycast import render_mesh
+from dreamlab.ops.triangles.raycast import render_mesh
 from dreamlab.priors.toybox.judge.network import IMAGE_SIZE
 from dreamlab.priors.toybox.world.views import RANGES
 

@@ -41,7 +41,7 @@ from dreamlab.export.mesh.threshold import (
 )
 from dreamlab.export.mesh.unwrap import unwrap
 from dreamlab.export.settings import ExportConfig, Method
-from dreamlab.ops.raycast import silhouette
+from dreamlab.ops.triangles.raycast import silhouette
 
 SMOOTHING_COST = 0.002
 """Silhouette IoU that smoothing may cost; it is undone if it costs more."""

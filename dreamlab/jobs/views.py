@@ -22,7 +22,7 @@ from dreamlab.core.render import Render
 from dreamlab.export.files.reload import load_glb
 from dreamlab.export.files.video import write_video
 from dreamlab.jobs.phases import Moved
-from dreamlab.ops.raycast import render_mesh
+from dreamlab.ops.triangles.raycast import render_mesh
 from dreamlab.systems.stage import Stage
 
 SHEET_VIEWS = 8

@@ -1,8 +1,8 @@
 """Which implementation an operation runs on, and why.
 
 Every operation has a plain-torch *reference* (what is right, any dtype, any device) and a *warp*
-kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann* when that is
-installed; it is never chosen unless asked for.
+kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann* and triangles on
+*nvdiffrast* where those are installed; they are never chosen unless asked for.
 """
 
 import functools
@@ -15,12 +15,15 @@ import torch
 
 from dreamlab.core.errors import InputError, MissingError
 
-Backend = Literal["auto", "reference", "warp", "tinycudann"]
+Backend = Literal["auto", "reference", "warp", "tinycudann", "nvdiffrast"]
 
 OFFERED: dict[str, tuple[str, ...]] = {
     "hash_encode": ("reference", "warp", "tinycudann"),
     "march": ("reference", "warp"),
     "composite": ("reference", "warp"),
+    "rasterize": ("reference", "warp", "nvdiffrast"),
+    "interpolate": ("reference", "warp", "nvdiffrast"),
+    "antialias": ("reference", "warp", "nvdiffrast"),
 }
 """Operation -> what implements it."""
 
@@ -32,7 +35,7 @@ class Choice:
     """The implementation that an operation will use."""
 
     name: str
-    """`reference`, `warp` or `tinycudann`."""
+    """`reference`, `warp`, `tinycudann` or `nvdiffrast`."""
     reason: str
     """Why, in words for a person."""
 
@@ -41,11 +44,11 @@ def obstacle(backend: str, device: torch.device) -> str | None:
     """Return why `backend` cannot run on `device`, or None if it can."""
     if backend == "warp":
         return _warp_obstacle(device.type)
-    if backend == "tinycudann":
+    if backend in ("tinycudann", "nvdiffrast"):
         if device.type != "cuda":
-            return "tinycudann runs on CUDA only"
-        if importlib.util.find_spec("tinycudann") is None:
-            return "the package tinycudann is not installed"
+            return f"{backend} runs on CUDA only"
+        if importlib.util.find_spec(backend) is None:
+            return f"the package {backend} is not installed"
     return None
 
 

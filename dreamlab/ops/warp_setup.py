@@ -13,6 +13,7 @@ the range that its launch owns.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import threading
@@ -108,6 +109,35 @@ def _ensure_loaded(kernel: Any, device: torch.device) -> None:
         kernel.module.load(wp.get_device(str(device)), block_dim=block_dim)
 
 
+def _launcher(kernel: Any, device: torch.device) -> Callable[[int, list[Any]], None]:
+    """Load a kernel and return what launches it; on CUDA on torch's current stream."""
+    _ensure_loaded(kernel, device)
+    options: dict[str, Any] = {"device": str(device)}
+    if device.type == "cuda":
+        options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
+    return lambda items, arguments: wp.launch(kernel, items, arguments, **options)
+
+
+def _arguments(kernel: Any, inputs: Sequence[Any], leading: int) -> list[Any]:
+    """Turn inputs into what the kernel declares after its `leading` first parameters."""
+    declared = [argument.type for argument in kernel.adj.args[leading:]]
+    return [_argument(value, kind) for value, kind in zip(inputs, declared, strict=True)]
+
+
+def _threads(device: torch.device) -> int:
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:
+    """Run jobs on the thread pool and wait; one alone runs right here."""
+    if len(jobs) == 1:
+        jobs[0]()
+        return
+    pool = _thread_pool(threads)
+    for future in [pool.submit(job) for job in jobs]:
+        future.result()
+
+
 def launch_split(
     kernel: Any,
     count: int,
@@ -134,25 +164,45 @@ def launch_split(
     if count == 0:
         return
     device = torch.device(device)
-    _ensure_loaded(kernel, device)
-    options: dict[str, Any] = {"device": str(device)}
-    if device.type == "cuda":
-        options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
-    declared = [argument.type for argument in kernel.adj.args[1 if tasks is None else 2 :]]
-    arguments = [_argument(value, kind) for value, kind in zip(inputs, declared, strict=True)]
+    leading = 1 if tasks is None else 2
+    launch = _launcher(kernel, device)
+    arguments = _arguments(kernel, inputs, leading)
 
     def run(start: int, length: int) -> None:
         if tasks is None:
-            wp.launch(kernel, length, [start, *arguments], **options)
+            launch(length, [start, *arguments])
         else:
-            wp.launch(kernel, tasks(length), [start, length, *arguments], **options)
+            launch(tasks(length), [start, length, *arguments])
 
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    threads = _threads(device)
     ranges = split_ranges(count, threads * ranges_per_thread if threads > 1 else 1, grain)
-    if len(ranges) == 1:
-        run(0, count)
-        return
-    pool = _thread_pool(threads)
-    futures = [pool.submit(run, *part) for part in ranges]
-    for future in futures:
-        future.result()
+    _run_all([functools.partial(run, *part) for part in ranges], threads)
+
+
+def launch_scatter(
+    kernel: Any, count: int, inputs: Sequence[Any], shape: tuple[int, ...],
+    device: torch.device | str,
+) -> Tensor:  # fmt: skip
+    """Run a kernel that adds into any place of its last argument, and return that sum.
+
+    On a CPU every range adds into a buffer of its own; on CUDA all add atomically into one.
+
+    Args:
+        kernel: as in `launch_split`; its last argument is the flat output, float32.
+        count: number of items.
+        inputs: the arguments between `start` and the output.
+        shape: of the output.
+        device: where the tensors are.
+    """
+    device = torch.device(device)
+    launch, threads = _launcher(kernel, device), _threads(device)
+    ranges = split_ranges(count, threads, grain=4096)
+    buffers = torch.zeros(len(ranges), *shape, dtype=torch.float32, device=device)
+
+    def run(buffer: Tensor, start: int, length: int) -> None:
+        launch(length, [start, *_arguments(kernel, [*inputs, buffer.view(-1)], 1)])
+
+    parts = zip(buffers, ranges, strict=True)
+    if count > 0:
+        _run_all([functools.partial(run, buffer, *part) for buffer, part in parts], threads)
+    return buffers[0] if len(ranges) == 1 else buffers.sum(dim=0)

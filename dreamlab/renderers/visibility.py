@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.march import Samples
 
 OPAQUE_DEPTH = -math.log(1e-4)
 """Optical depth behind which samples weigh nothing: `composite` stops at transmittance 1e-4."""

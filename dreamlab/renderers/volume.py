@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.protocols import Field
 from dreamlab.core.render import Render
-from dreamlab.ops.composite import composite
-from dreamlab.ops.march import Samples, march
-from dreamlab.ops.occupancy import OccupancyGrid
+from dreamlab.ops.volume.composite import composite
+from dreamlab.ops.volume.march import Samples, march
+from dreamlab.ops.volume.occupancy import OccupancyGrid
 from dreamlab.renderers.background import Background, BackgroundConfig
 from dreamlab.renderers.depth_normals import depth_normals
 from dreamlab.renderers.shading import Shading, shade

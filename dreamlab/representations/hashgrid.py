@@ -29,7 +29,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.core.seeds import generator as seeded_generator
 from dreamlab.ops.backends import Backend
-from dreamlab.ops.hashgrid import (
+from dreamlab.ops.hashgrid.encode import (
     HashGridConfig,
     HashGridLayout,
     hash_encode,

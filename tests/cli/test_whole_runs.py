@@ -98,7 +98,7 @@ def test_the_default_recipe_makes_a_red_mushroom_whose_glb_agrees_with_its_field
     from dreamlab.export.files.reload import load_glb
     from dreamlab.export.mesh.threshold import mean_iou
     from dreamlab.jobs.recipes import load_run_config
-    from dreamlab.ops.raycast import render_mesh
+    from dreamlab.ops.triangles.raycast import render_mesh
     from dreamlab.training.loop import load_trained
 
     with start(tmp_path, "generate", "a red mushroom", "--quality", "draft") as process:

@@ -66,8 +66,8 @@ def test_a_forked_child_can_launch_after_its_parent_did():
     code = """
 import os, torch
 torch.set_num_threads(2)
-from dreamlab.ops.composite import composite
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.composite import composite
+from dreamlab.ops.volume.march import Samples
 n = 4096
 offsets = torch.arange(n + 1, dtype=torch.int32)
 samples = Samples(offsets[:-1].clone(), torch.zeros(n), torch.ones(n), offsets)

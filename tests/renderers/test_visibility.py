@@ -2,8 +2,8 @@
 
 import torch
 
-from dreamlab.ops.composite import composite
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.composite import composite
+from dreamlab.ops.volume.march import Samples
 from dreamlab.renderers.visibility import OPAQUE_DEPTH, one_empty_sample, optical_depth_before
 
 

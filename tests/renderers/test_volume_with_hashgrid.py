@@ -7,7 +7,7 @@ import torch
 
 from dreamlab.core.cameras import CameraRanges, Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.seeds import generator
-from dreamlab.ops.hashgrid import HashGridConfig
+from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.renderers import background, volume
 from dreamlab.renderers.shading import headlight, unlit
 from dreamlab.renderers.volume import VolumeRenderer

@@ -9,7 +9,7 @@ from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Field, Representation
 from dreamlab.core.schedules import Schedule
-from dreamlab.ops.hashgrid import HashGridConfig
+from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.representations import hashgrid
 from dreamlab.representations.hashgrid import Config, HashGridField, build
 

@@ -19,7 +19,7 @@ def fast_backends(op: str) -> list:
     parameters = []
     for device in ("cpu", "cuda"):
         for name in backends.OFFERED[op]:
-            if name == "reference" or (name == "tinycudann" and device == "cpu"):
+            if name == "reference" or (name in ("tinycudann", "nvdiffrast") and device == "cpu"):
                 continue
             reason = None
             if device == "cuda" and not torch.cuda.is_available():

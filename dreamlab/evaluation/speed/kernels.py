@@ -16,9 +16,9 @@ from torch.nn import functional
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, scaling, speedup
 from dreamlab.ops.backends import Backend
-from dreamlab.ops.composite import composite
-from dreamlab.ops.hashgrid import HashGridConfig, HashGridLayout, hash_encode
-from dreamlab.ops.march import Samples, march
+from dreamlab.ops.hashgrid.encode import HashGridConfig, HashGridLayout, hash_encode
+from dreamlab.ops.volume.composite import composite
+from dreamlab.ops.volume.march import Samples, march
 
 TABLE_GOALS = {19: 8.0, 15: 10.0}
 """Least speed-up over plain torch, by log2 of the rows a level."""

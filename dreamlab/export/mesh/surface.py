@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.ops.isosurface import extract
+from dreamlab.ops.triangles.isosurface import extract
 
 LOWEST = 1e-5
 """Lowest density that counts, as a fraction of the largest, or of a threshold below that."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.export.mesh.surface import log_density
-from dreamlab.ops.projection import project_maximum
+from dreamlab.ops.volume.projection import project_maximum
 
 OPAQUE = 0.5
 """Opacity above which a pixel belongs to the object."""

@@ -16,7 +16,7 @@ from dreamlab.evaluation.speed.figures import (
     scaling,
     speedup,
 )
-from dreamlab.ops.hashgrid import HashGridConfig, HashGridLayout, hash_encode
+from dreamlab.ops.hashgrid.encode import HashGridConfig, HashGridLayout, hash_encode
 
 
 @pytest.fixture(autouse=True)

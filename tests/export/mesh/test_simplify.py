@@ -6,7 +6,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.export.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.export.mesh.simplify import simplify
 from dreamlab.export.mesh.threshold import mean_iou
-from dreamlab.ops.raycast import silhouette
+from dreamlab.ops.triangles.raycast import silhouette
 
 
 @pytest.mark.parametrize("distance", [torus(), statue()], ids=["torus", "statue"])

@@ -10,8 +10,8 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.export.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.export.mesh.surface import LOWEST, extract_surface, log_density
-from dreamlab.ops.hashgrid import HashGridConfig
-from dreamlab.ops.isosurface import extract
+from dreamlab.ops.hashgrid.encode import HashGridConfig
+from dreamlab.ops.triangles.isosurface import extract
 from dreamlab.representations.hashgrid import Config, build
 
 

@@ -8,8 +8,8 @@ from soft_shapes import SoftShape, ball, octant_color, reference_of, torus, view
 from dreamlab.core.errors import InputError
 from dreamlab.export.mesh.surface import extract_surface, log_density
 from dreamlab.export.mesh.threshold import SilhouetteReference, find_threshold, mean_iou
-from dreamlab.ops.isosurface import extract
-from dreamlab.ops.raycast import silhouette
+from dreamlab.ops.triangles.isosurface import extract
+from dreamlab.ops.triangles.raycast import silhouette
 
 
 def disc_reference(radius: float, size: int = 96) -> SilhouetteReference:

@@ -1,7 +1,7 @@
 """Hash encoding on tiny-cuda-nn, for CUDA machines where its Python package is installed.
 
-Its grid has the table layout and the formulas of `dreamlab.ops.hashgrid`, so the same table is
-handed to it. Whether that holds for the version installed is checked once a layout, by value:
+Its grid has the table layout and the formulas of `dreamlab.ops.hashgrid.encode`, so the same table
+is handed to it. Whether that holds for the version installed is checked once a layout, by value:
 this backend runs only where it agrees with the reference.
 
 Source: https://github.com/NVlabs/tiny-cuda-nn, `include/tiny-cuda-nn/encodings/grid.h`.
@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamlab.core.errors import MissingError
-from dreamlab.ops import hashgrid_reference
-from dreamlab.ops.hashgrid import HashGridLayout, growth_factor
+from dreamlab.ops.hashgrid import reference
+from dreamlab.ops.hashgrid.encode import HashGridLayout, growth_factor
 
 TOLERANCE = 1e-2
 """Largest error against the reference, relative to the table's values; it allows half precision."""
@@ -28,7 +28,7 @@ def encode(
     table: Float[Tensor, "entries features"],
     layout: HashGridLayout,
 ) -> Float[Tensor, "points outputs"]:
-    """Encode points; see `dreamlab.ops.hashgrid.hash_encode`.
+    """Encode points; see `dreamlab.ops.hashgrid.encode.hash_encode`.
 
     Raises:
         MissingError: the installed tinycudann disagrees with the reference.
@@ -76,6 +76,6 @@ def _agrees(module: nn.Module, layout: HashGridLayout, device: torch.device) -> 
     draw = torch.Generator().manual_seed(0)
     points = torch.rand(256, 3, generator=draw).to(device)
     table = (torch.rand(shape, generator=draw) * 2 - 1).to(device)
-    expected = hashgrid_reference.encode(points, table, layout)
+    expected = reference.encode(points, table, layout)
     with torch.no_grad():
         return bool((_run(module, points, table) - expected).abs().max() <= TOLERANCE)

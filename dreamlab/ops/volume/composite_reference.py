@@ -1,14 +1,14 @@
 """Plain-torch compositing: the definition of what `composite` returns.
 
-Glossary and formulas are those of `dreamlab.ops.composite`. Samples are padded to a matrix of rays
-by strata; any float type, derivatives of any order by autograd.
+Glossary and formulas are those of `dreamlab.ops.volume.composite`. Samples are padded to a matrix
+of rays by strata; any float type, derivatives of any order by autograd.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.march import Samples
 
 
 def accumulate(
@@ -17,7 +17,7 @@ def accumulate(
     samples: Samples,
     early_stop: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Composite samples; see `dreamlab.ops.composite.composite`."""
+    """Composite samples; see `dreamlab.ops.volume.composite.composite`."""
     num_rays, ray = samples.num_rays, samples.ray_index.long()
     place = torch.arange(len(ray), device=ray.device) - samples.offsets.long()[ray]
     length = int(place.max()) + 1 if len(ray) else 0

@@ -6,7 +6,7 @@ import torch
 from closeness import assert_gradients_agree, assert_values_agree, fast_backends
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.hashgrid import (
+from dreamlab.ops.hashgrid.encode import (
     HashGridConfig,
     HashGridLayout,
     hash_encode,

@@ -1,9 +1,9 @@
 import torch
 
 from dreamlab.core.cameras import turntable_cameras
-from dreamlab.ops.isosurface import extract
-from dreamlab.ops.projection import project_maximum
-from dreamlab.ops.raycast import silhouette
+from dreamlab.ops.triangles.isosurface import extract
+from dreamlab.ops.triangles.raycast import silhouette
+from dreamlab.ops.volume.projection import project_maximum
 
 
 def grid(resolution: int, half_extent: float) -> torch.Tensor:

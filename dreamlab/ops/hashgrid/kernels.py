@@ -2,9 +2,9 @@
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 """Warp kernels of the hash encoding, built for each number of features an entry.
 
-Glossary and formulas are those of `dreamlab.ops.hashgrid`. `W_c` is the weight of corner c, the
-product over axes of f or 1 - f; `v` a cotangent of the encoding; `u` a vector in point space; `t`
-where in its cell a point lies, in [0, 1)^3, of which f is the eased form; `s` a level's scale.
+Glossary and formulas are those of `dreamlab.ops.hashgrid.encode`. `W_c` is the weight of corner c,
+the product over axes of f or 1 - f; `v` a cotangent of the encoding; `u` a vector in point space;
+`t` where in its cell a point lies, in [0, 1)^3, of which f is the eased form; `s` a level's scale.
 
 All kernels cut their work alike: one thread takes one level and `chunk` points. Threads of a level
 are consecutive, so on a CPU (long chunks) a level's table stays in cache, and on CUDA (chunk 1)

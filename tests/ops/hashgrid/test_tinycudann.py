@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from dreamlab.core.errors import MissingError
-from dreamlab.ops import hashgrid_reference, hashgrid_tinycudann
-from dreamlab.ops.hashgrid import HashGridConfig, HashGridLayout
+from dreamlab.ops.hashgrid import reference, tinycudann
+from dreamlab.ops.hashgrid.encode import HashGridConfig, HashGridLayout
 
 CONFIG = HashGridConfig(num_levels=3, log2_table_size=6, base_resolution=3, finest_resolution=9)
 
@@ -41,16 +41,16 @@ def stand_in(shift_rows=0, extra_rows=0):
 
         def forward(self, points):
             table = self.params.view(-1, self.layout.config.num_features)
-            return hashgrid_reference.encode(points, table.roll(shift_rows, 0), self.layout).half()
+            return reference.encode(points, table.roll(shift_rows, 0), self.layout).half()
 
     return SimpleNamespace(Encoding=Encoding)
 
 
 @pytest.fixture(autouse=True)
 def forget_modules():
-    hashgrid_tinycudann._agreeing_module.cache_clear()
+    tinycudann._agreeing_module.cache_clear()
     yield
-    hashgrid_tinycudann._agreeing_module.cache_clear()
+    tinycudann._agreeing_module.cache_clear()
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "smoothstep"])
@@ -68,8 +68,8 @@ def test_the_table_and_its_gradient_pass_through(monkeypatch, interpolation):
     draw = torch.Generator().manual_seed(0)
     points = torch.rand(20, 3, generator=draw)
     table = torch.randn(layout.num_entries, 2, generator=draw, requires_grad=True)
-    encoded = hashgrid_tinycudann.encode(points, table, layout)
-    expected = hashgrid_reference.encode(points, table, layout)
+    encoded = tinycudann.encode(points, table, layout)
+    expected = reference.encode(points, table, layout)
     assert encoded.dtype == torch.float32
     torch.testing.assert_close(encoded, expected, rtol=1e-2, atol=1e-2)
     (gradient,) = torch.autograd.grad(encoded.sum(), table)
@@ -82,4 +82,4 @@ def test_a_different_layout_is_refused(monkeypatch, deviation):
     monkeypatch.setitem(sys.modules, "tinycudann", stand_in(**deviation))
     layout = HashGridLayout.of(CONFIG)
     with pytest.raises(MissingError, match="differently"):
-        hashgrid_tinycudann.encode(torch.rand(4, 3), torch.zeros(layout.num_entries, 2), layout)
+        tinycudann.encode(torch.rand(4, 3), torch.zeros(layout.num_entries, 2), layout)

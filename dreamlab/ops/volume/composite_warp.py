@@ -2,8 +2,8 @@
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 """Compositing on Warp kernels, one thread a ray, with the backward pass by hand.
 
-Glossary and formulas are those of `dreamlab.ops.composite`. With q_i = dL/dw_i, the sum of what
-all results send back to the weight,
+Glossary and formulas are those of `dreamlab.ops.volume.composite`. With q_i = dL/dw_i, the sum of
+what all results send back to the weight,
 
     dL/df_i = w_i dL/dfeatures,   dL/dsigma_i = d_i (T_{i+1} q_i - sum_{j>i} w_j q_j)
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.march import Samples
 from dreamlab.ops.warp_setup import launch_split
 
 wp.set_module_options({"enable_backward": False})
@@ -32,7 +32,7 @@ def accumulate(
     samples: Samples,
     early_stop: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Composite samples; see `dreamlab.ops.composite.composite`."""
+    """Composite samples; see `dreamlab.ops.volume.composite.composite`."""
     return _Accumulate.apply(density.contiguous(), features.contiguous(), samples, early_stop)
 
 

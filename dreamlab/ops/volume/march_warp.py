@@ -2,9 +2,9 @@
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 """Ray marching on Warp kernels: one pass counts the samples of each ray, a second writes them.
 
-Glossary and formulas are those of `dreamlab.ops.march`. An empty cell is left in one jump, to the
-first stratum whose midpoint lies behind the cell; rounding may land a hair before that, in which
-case the next look-up jumps again, so no occupied stratum is ever passed over.
+Glossary and formulas are those of `dreamlab.ops.volume.march`. An empty cell is left in one jump,
+to the first stratum whose midpoint lies behind the cell; rounding may land a hair before that, in
+which case the next look-up jumps again, so no occupied stratum is ever passed over.
 """
 
 from typing import no_type_check
@@ -14,7 +14,7 @@ import warp as wp
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dreamlab.ops.march import Samples, pack_offsets
+from dreamlab.ops.volume.march import Samples, pack_offsets
 from dreamlab.ops.warp_setup import launch_split
 
 wp.set_module_options({"enable_backward": False})
@@ -176,7 +176,7 @@ def sample_rays(
     step_size: float,
     max_samples: int,
 ) -> Samples:
-    """Sample rays; see `dreamlab.ops.march.march`."""
+    """Sample rays; see `dreamlab.ops.volume.march.march`."""
     device, num_rays = origins.device, len(origins)
     first = torch.zeros(num_rays, dtype=torch.int32, device=device)
     counts = torch.zeros_like(first)

@@ -7,8 +7,8 @@ import torch
 from closeness import assert_gradients_agree, assert_values_agree, fast_backends
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.composite import composite
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.composite import composite
+from dreamlab.ops.volume.march import Samples
 
 BACKENDS = ["reference", "warp"]
 OUTPUTS = ("features", "alpha", "depth", "weights")

@@ -109,9 +109,9 @@ def march(
     if jitter is None:
         jitter = torch.full_like(origins[:, 0], 0.5)
     if name == "reference":
-        from dreamlab.ops.march_reference import sample_rays
+        from dreamlab.ops.volume.march_reference import sample_rays
     else:
-        from dreamlab.ops.march_warp import sample_rays
+        from dreamlab.ops.volume.march_warp import sample_rays
     with torch.no_grad():
         return sample_rays(origins, directions, binary, jitter, half_extent, step_size, max_samples)
 

@@ -5,7 +5,7 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.seeds import generator
-from dreamlab.ops.occupancy import OccupancyGrid
+from dreamlab.ops.volume.occupancy import OccupancyGrid
 
 STEP = 0.02
 

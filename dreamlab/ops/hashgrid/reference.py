@@ -1,14 +1,14 @@
 """Plain-torch hash encoding: the definition of what `hash_encode` computes.
 
-Glossary and formulas are those of `dreamlab.ops.hashgrid`. Any float type; derivatives of any order
-by autograd. Slow: all eight corners of every level are materialised.
+Glossary and formulas are those of `dreamlab.ops.hashgrid.encode`. Any float type; derivatives of
+any order by autograd. Slow: all eight corners of every level are materialised.
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dreamlab.ops.hashgrid import PRIMES, HashGridLayout
+from dreamlab.ops.hashgrid.encode import PRIMES, HashGridLayout
 
 WORD = 0xFFFFFFFF
 """Coordinates and hashes are unsigned 32-bit numbers."""
@@ -19,7 +19,7 @@ def encode(
     table: Float[Tensor, "entries features"],
     layout: HashGridLayout,
 ) -> Float[Tensor, "points outputs"]:
-    """Encode points; see `dreamlab.ops.hashgrid.hash_encode`."""
+    """Encode points; see `dreamlab.ops.hashgrid.encode.hash_encode`."""
     levels = [_encode_level(points, table, layout, level) for level in range(len(layout.scales))]
     return torch.cat(levels, dim=-1)
 

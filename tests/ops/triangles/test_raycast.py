@@ -6,7 +6,13 @@ import trimesh
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.ops.raycast import UNPAINTED, MeshCaster, render_mesh, sample_texture, silhouette
+from dreamlab.ops.triangles.raycast import (
+    UNPAINTED,
+    MeshCaster,
+    render_mesh,
+    sample_texture,
+    silhouette,
+)
 
 
 def brute_force(vertices, faces, origins, directions):

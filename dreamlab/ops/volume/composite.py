@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.backends import Backend, resolve
-from dreamlab.ops.march import Samples
+from dreamlab.ops.volume.march import Samples
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def composite(
     if not 0 <= early_stop < 1:
         raise InputError(f"early_stop must be in [0, 1), got {early_stop}.", "Use e.g. 1e-4.")
     if name == "reference":
-        from dreamlab.ops.composite_reference import accumulate
+        from dreamlab.ops.volume.composite_reference import accumulate
     else:
         if not density.dtype == features.dtype == torch.float32:
             raise InputError(
@@ -78,5 +78,5 @@ def composite(
                 f"{features.dtype} features.",
                 "Convert them with .float(), or use backend 'reference'.",
             )
-        from dreamlab.ops.composite_warp import accumulate
+        from dreamlab.ops.volume.composite_warp import accumulate
     return Composite(*accumulate(density, features, samples, early_stop))

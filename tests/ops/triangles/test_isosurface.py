@@ -9,7 +9,7 @@ import trimesh
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.isosurface import extract
+from dreamlab.ops.triangles.isosurface import extract
 
 
 def nodes(resolution: int, half_extent: float) -> Tensor:

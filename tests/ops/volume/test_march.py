@@ -7,7 +7,7 @@ import torch
 from closeness import fast_backends
 
 from dreamlab.core.errors import InputError, MemoryExhaustedError
-from dreamlab.ops.march import march
+from dreamlab.ops.volume.march import march
 
 BACKENDS = ["reference", "warp"]
 

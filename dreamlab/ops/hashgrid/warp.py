@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from dreamlab.ops.hashgrid import HashGridLayout
-from dreamlab.ops.hashgrid_kernels import first_order, second_order
+from dreamlab.ops.hashgrid.encode import HashGridLayout
+from dreamlab.ops.hashgrid.kernels import first_order, second_order
 from dreamlab.ops.warp_setup import launch_split
 
 CPU_CHUNK = 1024
@@ -31,7 +31,7 @@ def encode(
     table: Float[Tensor, "entries features"],
     layout: HashGridLayout,
 ) -> Float[Tensor, "points outputs"]:
-    """Encode points; see `dreamlab.ops.hashgrid.hash_encode`."""
+    """Encode points; see `dreamlab.ops.hashgrid.encode.hash_encode`."""
     return _Encode.apply(points.contiguous(), table.contiguous(), layout)
 
 

@@ -1,7 +1,7 @@
 """Plain-torch ray marching: the definition of what `march` returns.
 
-Glossary and formulas are those of `dreamlab.ops.march`. Every candidate of every ray is looked up,
-so memory is rays times strata.
+Glossary and formulas are those of `dreamlab.ops.volume.march`. Every candidate of every ray is
+looked up, so memory is rays times strata.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dreamlab.ops.march import Samples, pack_offsets
+from dreamlab.ops.volume.march import Samples, pack_offsets
 
 
 def sample_rays(
@@ -22,7 +22,7 @@ def sample_rays(
     step_size: float,
     max_samples: int,
 ) -> Samples:
-    """Sample rays; see `dreamlab.ops.march.march`."""
+    """Sample rays; see `dreamlab.ops.volume.march.march`."""
     near, far = cube_range(origins, directions, half_extent)
     num_strata = math.ceil(2 * math.sqrt(3) * half_extent / step_size) + 1
     strata = torch.arange(num_strata, dtype=origins.dtype, device=origins.device)

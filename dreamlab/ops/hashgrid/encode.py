@@ -142,14 +142,14 @@ def hash_encode(
     name = resolve("hash_encode", backend, points.device)
     _check(points, table, layout, name)
     if name == "reference":
-        from dreamlab.ops.hashgrid_reference import encode
+        from dreamlab.ops.hashgrid.reference import encode
 
         return encode(points, table, layout)
     if name == "tinycudann":
-        from dreamlab.ops.hashgrid_tinycudann import encode
+        from dreamlab.ops.hashgrid.tinycudann import encode
 
         return encode(points, table, layout)
-    from dreamlab.ops.hashgrid_warp import encode
+    from dreamlab.ops.hashgrid.warp import encode
 
     return encode(points, table, layout)
 
@@ -180,10 +180,10 @@ def hash_point_gradient(
     name = resolve("hash_encode", "auto" if backend == "tinycudann" else backend, points.device)
     _check(points, table, layout, name)
     if name == "reference":
-        from dreamlab.ops.hashgrid_reference import point_gradient
+        from dreamlab.ops.hashgrid.reference import point_gradient
 
         return point_gradient(points, table, cotangent, layout)
-    from dreamlab.ops.hashgrid_warp import point_gradient
+    from dreamlab.ops.hashgrid.warp import point_gradient
 
     return point_gradient(points, table, cotangent, layout)
 

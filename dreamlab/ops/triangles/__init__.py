@@ -1,0 +1,1 @@
+"""Triangle meshes: rasterized, seen smoothly at silhouettes, textured, cast at, extracted."""

@@ -1,0 +1,171 @@
+"""Silhouettes: the covered area and its derivatives, against geometry and finite differences."""
+
+import math
+
+import pytest
+import torch
+from closeness import assert_gradients_agree, assert_values_agree, fast_backends
+from triangle_views import DISTANCE, FOCAL, cameras, loose_triangles, sphere, to_clip
+
+from dreamlab.ops.triangles.antialias import antialias
+from dreamlab.ops.triangles.rasterize import rasterize
+from dreamlab.ops.triangles.topology import build_topology
+
+BACKENDS = ["reference", "warp"]
+
+
+def coverage(pos, tri, size, backend="auto"):
+    """Antialiased picture of what is covered."""
+    rast = rasterize(pos, tri, (size, size), backend=backend)
+    alpha = (rast[..., 3:] > 0).to(pos.dtype)
+    return antialias(alpha, rast, pos, tri, backend=backend)
+
+
+def disc_area(radius, size):
+    """Pixels that a ball in the middle of the picture covers, and the derivative to its radius."""
+    focal = FOCAL * size / 2
+    area = math.pi * focal**2 * radius**2 / (DISTANCE**2 - radius**2)
+    return area, 2 * area * DISTANCE**2 / (radius * (DISTANCE**2 - radius**2))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("subdivisions", "size"), [(3, 32), (5, 32), (3, 128), (5, 128)])
+def test_area_and_growth_of_a_sphere_are_those_of_its_disc(backend, subdivisions, size):
+    """Triangles are from far larger to far smaller than pixels."""
+    vertices, tri = sphere(subdivisions)
+    # an icosphere lies inside its sphere: the ball of the same mean radius is what to compare with
+    shrink = {3: 0.9965, 5: 0.9998}[subdivisions]
+    areas, growths = [], []
+    for radius in torch.linspace(0.5, 0.8, 9).tolist():
+        r = torch.tensor(radius, requires_grad=True)
+        covered = coverage(to_clip(vertices * r), tri, size, backend).sum()
+        area, growth = disc_area(radius * shrink, size)
+        areas.append(covered.item() / area)
+        growths.append(torch.autograd.grad(covered, r)[0].item() / growth)
+    assert torch.tensor(areas).mean() == pytest.approx(1, abs=0.005)
+    assert torch.tensor(growths).mean() == pytest.approx(1, abs=0.03)
+    assert all(abs(growth - 1) < 0.12 for growth in growths)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("direction", [(0.0, 1.0, 0.0), (0.3, -0.5, 0.8)])
+def test_a_moving_edge_sweeps_over_pixels_as_finite_differences_say(backend, direction):
+    """Weighted coverage of a sphere: motion shifts weight from one side to the other."""
+    vertices, tri = sphere(4, torch.float32 if backend == "warp" else torch.float64)
+    weight = torch.linspace(0, 1, 96).to(vertices)[None, None, :, None]
+    weight = weight + torch.linspace(0, 0.6, 96).to(vertices)[None, :, None, None] ** 2
+    move = torch.tensor(direction).to(vertices)
+
+    def score(t):
+        return (coverage(to_clip(0.6 * vertices + t * move), tri, 96, backend) * weight).sum()
+
+    # the mean slope over an interval is the rise over it
+    slopes = []
+    for middle in ((torch.arange(24) + 0.5) / 24 * 0.4 - 0.2).to(vertices):
+        t = middle.requires_grad_()
+        slopes.append(torch.autograd.grad(score(t), t)[0])
+    rise = (score(0.2) - score(-0.2)) / 0.4
+    assert torch.stack(slopes).mean().item() == pytest.approx(rise.item(), rel=0.025)
+
+
+def test_the_gradient_is_that_of_the_picture_itself():
+    """Where no edge passes a pixel centre, the blend is a smooth function of the vertices."""
+    vertices, tri = sphere(1, torch.float64)
+    pos = to_clip(0.6 * vertices + torch.tensor([0.01, 0.02, 0.03]).double())
+    rast = rasterize(pos, tri, (9, 9), backend="reference").detach()
+    color = torch.sin(torch.arange(162.0, dtype=torch.float64)).reshape(1, 9, 9, 2).requires_grad_()
+    pos = pos.requires_grad_()
+
+    def run(color, pos):
+        return antialias(color, rast, pos, tri, backend="reference")
+
+    assert torch.autograd.gradcheck(run, (color, pos), eps=1e-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend_and_device", fast_backends("antialias"))
+def test_fast_and_reference_agree(backend_and_device):
+    backend, device = backend_and_device
+    if backend == "nvdiffrast":
+        pytest.skip("nvdiffrast has rules of its own for which edges count")
+    for vertices, tri in (sphere(3), loose_triangles(60)):
+        pos = to_clip(vertices, cameras(2)).to(device).requires_grad_()
+        tri = tri.to(device)
+        rast = rasterize(pos, tri, (40, 31), backend="reference").detach()
+        draw = torch.Generator().manual_seed(0)
+        color = torch.rand(2, 40, 31, 3, generator=draw).to(device).requires_grad_()
+        results = {}
+        for name in ("reference", backend):
+            picture = antialias(color, rast, pos, tri, backend=name)
+            upstream = torch.sin(torch.arange(1.0, 1 + picture.numel())).view_as(picture)
+            loss = (picture * upstream.to(device)).sum()
+            results[name] = picture, torch.autograd.grad(loss, (color, pos))
+        fast, reference = results[backend], results["reference"]
+        assert not torch.equal(fast[0], color)
+        assert_values_agree(fast[0], reference[0])
+        assert_gradients_agree(fast[1][0], reference[1][0])
+        assert_gradients_agree(fast[1][1], reference[1][1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_edge_inside_a_surface_changes_nothing(backend):
+    corners = torch.tensor([[-1.0, 0, -9], [-1, 9, 0], [-1, 0, 9], [-1, -9, 0]])
+    tri = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    pos = to_clip(corners)
+    rast = rasterize(pos, tri, (32, 32), backend=backend)
+    assert (rast[..., 3] > 0).all()
+    color = torch.rand(1, 32, 32, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(antialias(color, rast, pos, tri, backend=backend), color)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_hidden_silhouette_changes_nothing(backend):
+    vertices, tri = sphere(3)
+    wall = torch.tensor([[1.5, 0, -2], [1.5, 2, 0], [1.5, 0, 2], [1.5, -2, 0]]) * 3
+    toward = cameras(1).position[0] / DISTANCE
+    wall = wall - wall.mean(0) + 2 * toward  # between the camera and the ball
+    both = torch.cat([0.4 * vertices, wall])
+    faces = torch.cat([tri, torch.tensor([[0, 1, 2], [0, 2, 3]]) + len(vertices)])
+    pos = to_clip(both)
+    rast = rasterize(pos, faces, (32, 32), backend=backend)
+    assert (rast[..., 3] > len(tri)).all()
+    color = torch.rand(1, 32, 32, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(antialias(color, rast, pos, faces, backend=backend), color)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_lost_sphere_is_pulled_back_by_its_outline(backend):
+    """Ten pixels off target, and a loss on nothing but coverage."""
+    vertices, tri = sphere(3)
+    size = 48
+    with torch.no_grad():
+        target = coverage(to_clip(0.4 * vertices), tri, size, backend)
+    side = torch.tensor([0.0, 10 * 2 * DISTANCE / (FOCAL * size), 0.0])
+    offset = side.clone().requires_grad_()
+    optimizer = torch.optim.Adam([offset], lr=0.02)
+    for _ in range(120):
+        loss = (coverage(to_clip(0.4 * vertices + offset), tri, size, backend) - target).square()
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    in_view = to_clip(offset.detach()[None])[0, 0]
+    assert (in_view[:2] / in_view[3] * size / 2).norm() < 0.3
+
+
+def test_edges_of_a_closed_surface_have_two_triangles():
+    vertices, tri = sphere(2)
+    topology = build_topology(tri)
+    assert len(topology.edges) == len(tri) * 3 // 2
+    assert len(vertices) - len(topology.edges) + len(tri) == 2
+    for side in range(2):
+        owner = tri[topology.triangles[:, side].long()]
+        named = torch.cat([topology.edges, topology.opposite[:, side : side + 1]], dim=1)
+        assert torch.equal(named.long().sort(dim=1).values, owner.sort(dim=1).values)
+
+
+def test_edges_of_an_open_or_branching_surface():
+    topology = build_topology(torch.tensor([[0, 1, 2], [1, 0, 3], [0, 1, 4]]))
+    shared = (topology.edges == torch.tensor([0, 1])).all(dim=1)
+    assert shared.sum() == 1 and len(topology.edges) == 7
+    assert topology.opposite[shared].tolist() == [[2, 3]]
+    assert (topology.opposite[~shared, 1] == -1).all()
+    assert len(build_topology(torch.zeros(0, 3, dtype=torch.int64)).edges) == 0

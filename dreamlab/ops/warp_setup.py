@@ -115,7 +115,11 @@ def _launcher(kernel: Any, device: torch.device) -> Callable[[int, list[Any]], N
     options: dict[str, Any] = {"device": str(device)}
     if device.type == "cuda":
         options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
-    return lambda items, arguments: wp.launch(kernel, items, arguments, **options)
+
+    def launch(items: int, arguments: list[Any]) -> None:
+        wp.launch(kernel, items, arguments, **options)
+
+    return launch
 
 
 def _arguments(kernel: Any, inputs: Sequence[Any], leading: int) -> list[Any]:

@@ -46,7 +46,9 @@ def test_the_blob_looks_like_a_ball_of_about_the_wanted_radius():
 def test_the_gradient_of_pixels_agrees_with_finite_differences(normals):
     field, renderer = field_and_renderer(normals=normals)
     with torch.no_grad():
-        field.table += 0.3 * torch.randn(field.table.shape, generator=generator(1))
+        field.features.table += 0.3 * torch.randn(
+            field.features.table.shape, generator=generator(1)
+        )
     shading = headlight(view(), "lambertian", 0.4)
 
     def pixels() -> torch.Tensor:
@@ -55,7 +57,7 @@ def test_the_gradient_of_pixels_agrees_with_finite_differences(normals):
         return (image.rgb[0, 3:7, 2:8] * torch.tensor([1.0, -2.0, 0.5])).sum()
 
     pixels().backward()
-    for parameter in (field.table, *field.density_layers, *field.color_layers):
+    for parameter in (field.features.table, *field.density_layers, *field.color_layers):
         direction = torch.randn(parameter.shape, generator=generator(3))
         direction *= 1e-3 / direction.abs().mean()
         values = []

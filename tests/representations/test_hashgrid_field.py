@@ -28,7 +28,7 @@ def small_field(*, rough: float = 0.0, **settings) -> HashGridField:
     """Return a field; `rough` > 0 fills its table as if it had been trained."""
     field = build(Config(grid=SMALL, **settings), seeded())
     with torch.no_grad():
-        field.table += rough * torch.randn(field.table.shape, generator=seeded(1))
+        field.features.table += rough * torch.randn(field.features.table.shape, generator=seeded(1))
     return field
 
 
@@ -67,7 +67,7 @@ def test_gradients_to_parameters_and_points_agree_with_finite_differences():
     field = build(Config(grid=TINY, hidden_width=4, backend="reference"), seeded()).double()
     points = points_in_ball(5).double().requires_grad_()
     with torch.no_grad():
-        field.table.copy_(torch.randn(field.table.shape, generator=seeded(1)))
+        field.features.table.copy_(torch.randn(field.features.table.shape, generator=seeded(1)))
     parameters = [p for group in field.parameter_groups().values() for p in group]
 
     def evaluate(points: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,14 +89,14 @@ def test_levels_open_one_after_the_other():
     features = SMALL.num_features
     field.set_progress(0.0)
     assert torch.equal(
-        field.level_weights, torch.tensor([1.0, 1, 0, 0, 0, 0]).repeat_interleave(features)
+        field.features.level_weights, torch.tensor([1.0, 1, 0, 0, 0, 0]).repeat_interleave(features)
     )
     field.set_progress(0.25 * 5 / 4)
     expected = torch.tensor([1.0, 1, 1, 1, 0.5, 0]).repeat_interleave(features)
-    assert torch.allclose(field.level_weights, expected)
+    assert torch.allclose(field.features.level_weights, expected)
     for progress in (0.5, 0.9, 1.0):
         field.set_progress(progress)
-        assert (field.level_weights == 1).all()
+        assert (field.features.level_weights == 1).all()
 
 
 def test_closed_levels_neither_show_nor_learn():
@@ -105,9 +105,9 @@ def test_closed_levels_neither_show_nor_learn():
     points = points_in_ball(500)
     density, color = field.density_and_color(points)
     (density.sum() + color.sum()).backward()
-    learned = field.table.grad.abs().sum(-1) > 0
+    learned = field.features.table.grad.abs().sum(-1) > 0
     with torch.no_grad():
-        field.table[~learned] += 1.0
+        field.features.table[~learned] += 1.0
     assert torch.allclose(field.density(points), density, rtol=1e-5)
     field.set_progress(1.0)
     assert not torch.allclose(field.density(points), density, rtol=1e-2)
@@ -156,7 +156,9 @@ def test_difference_normals_approach_the_analytic_ones(normals):
         config = Config(grid=smooth, normals=method, normal_eps=2e-3, blob_scale=2.0)
         field = build(config, seeded())
         with torch.no_grad():
-            field.table += 0.5 * torch.randn(field.table.shape, generator=seeded(1))
+            field.features.table += 0.5 * torch.randn(
+                field.features.table.shape, generator=seeded(1)
+            )
             return field.normal(points)
 
     cosine = (normals_with(normals) * normals_with("analytic")).sum(-1)
@@ -178,8 +180,8 @@ def test_gradients_of_analytic_normals_agree_with_finite_differences():
     field = build(config, seeded()).double()
     points = points_in_ball(5).double()
     with torch.no_grad():
-        field.table.copy_(torch.randn(field.table.shape, generator=seeded(1)))
-    parameters = (field.table, *field.density_layers)
+        field.features.table.copy_(torch.randn(field.features.table.shape, generator=seeded(1)))
+    parameters = (field.features.table, *field.density_layers)
     assert torch.autograd.gradcheck(lambda *_: field.normal(points), parameters, fast_mode=True)
 
 
@@ -187,7 +189,7 @@ def test_gradients_of_analytic_normals_agree_with_finite_differences():
 def test_normals_pull_on_the_parameters(normals):
     field = small_field(rough=0.5, normals=normals)
     field.normal(points_in_ball(50)).sum().backward()
-    for parameter in (field.table, *field.density_layers):
+    for parameter in (field.features.table, *field.density_layers):
         assert parameter.grad is not None
         assert parameter.grad.any()
 

@@ -152,7 +152,7 @@ def test_a_stage_can_start_from_the_object_of_the_one_before() -> None:
     second = make_stage(toy_stage(start_from="previous", views=1), name="fine")
     cameras = first.view_around(2)
     first.step(0)
-    tables = [stage.state()["representation.table"] for stage in (first, second)]
+    tables = [stage.state()["representation.features.table"] for stage in (first, second)]
     assert not torch.equal(*tables), "the names of stages seed their initial values"
     second.continue_from(first)
     assert torch.equal(first.render(cameras, 8, 8).rgb, second.render(cameras, 8, 8).rgb)

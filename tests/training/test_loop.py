@@ -115,7 +115,8 @@ def test_a_repeated_run_is_the_same_bit_for_bit(tmp_path: Path) -> None:
 def test_another_seed_makes_another_object(tmp_path: Path) -> None:
     one, other = toy_train(tmp_path / "a", seed=1), toy_train(tmp_path / "b", seed=2)
     assert not torch.equal(
-        parameters(one)["representation.table"], parameters(other)["representation.table"]
+        parameters(one)["representation.features.table"],
+        parameters(other)["representation.features.table"],
     )
 
 
@@ -322,8 +323,8 @@ def test_recovery_is_repeatable(tmp_path: Path) -> None:
     a, b = (toy_train(tmp_path / n, prior=FlakyPrior(range(10, 11))) for n in ("a", "b"))
     assert_same_result(a, b)
     assert not torch.equal(
-        parameters(a)["representation.table"],
-        parameters(toy_train(tmp_path / "c"))["representation.table"],
+        parameters(a)["representation.features.table"],
+        parameters(toy_train(tmp_path / "c"))["representation.features.table"],
     )
 
 

@@ -39,7 +39,7 @@ def test_the_surface_of_an_untrained_field_is_a_closed_ball_of_the_wanted_radius
     )
     field = build(config, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        field.table.zero_()
+        field.features.table.zero_()
     # the raw density is 20 (1 - r / 0.5), which is 10 at r = 0.25
     threshold = 10.0 if activation == "softplus" else math.exp(10.0)
     mesh = remove_degenerate(extract_surface(field.density_grid(40), threshold, 1.0))

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreamlab.core.triangles import Triangles
+
 
 @runtime_checkable
 class Field(Protocol):
@@ -32,8 +34,43 @@ class Field(Protocol):
 
 
 @runtime_checkable
+class Shape(Protocol):
+    """A mesh with colours, as a mesh renderer sees it. Points are in world space."""
+
+    half_extent: float
+    """The mesh lies in the cube [-half_extent, half_extent]^3."""
+
+    def triangles(self) -> Triangles:
+        """Return the mesh; differentiable."""
+        ...
+
+    def albedo(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return the albedo (sRGB in [0, 1]) at points of the surface; differentiable."""
+        ...
+
+
+@runtime_checkable
+class Volume(Protocol):
+    """What the export finds a surface in, if the representation is no mesh."""
+
+    half_extent: float
+    """The object lies in the cube [-half_extent, half_extent]^3, world units."""
+
+    def density_grid(self, resolution: int) -> Float[Tensor, "resolution resolution resolution"]:
+        """Sample the density, 1 / world unit, at nodes that span the cube, axes x, y, z.
+
+        The first and the last node of an axis lie on the cube's faces; no gradient. Raises
+        `InputError` for fewer than 2 nodes an axis.
+        """
+        ...
+
+
+@runtime_checkable
 class Representation(Protocol):
-    """What is optimised; concrete classes are `nn.Module`s, one file each."""
+    """What is optimised; concrete classes are `nn.Module`s, one file each.
+
+    It is a `Shape` or a `Volume` too, which the export asks for its surface.
+    """
 
     half_extent: float
     """The object lies in the cube [-half_extent, half_extent]^3, world units."""
@@ -48,14 +85,6 @@ class Representation(Protocol):
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the representation's own unweighted losses by name; recipes set the weights."""
-        ...
-
-    def density_grid(self, resolution: int) -> Float[Tensor, "resolution resolution resolution"]:
-        """Sample the density, 1 / world unit, at nodes that span the cube, axes x, y, z.
-
-        The first and the last node of an axis lie on the cube's faces; no gradient. The export
-        finds the surface in it. Raises `InputError` for fewer than 2 nodes an axis.
-        """
         ...
 
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:

@@ -18,7 +18,7 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Representation
+from dreamlab.core.protocols import Representation, Shape, Volume
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.validate import Check, check_glb
@@ -55,8 +55,8 @@ logger = logging.getLogger(__name__)
 class ExportReport:
     """What was made of the object, for report.json."""
 
-    threshold: float
-    """Density of the surface."""
+    threshold: float | None
+    """Density of the surface; none for a representation that is a mesh."""
     silhouette_iou: float
     """Of the exported mesh and the rendered opacity above 1/2, mean over the reference views."""
     faces: int
@@ -121,7 +121,7 @@ def export_model(
     """Turn a representation into `folder`/model.glb and the other formats asked for.
 
     Args:
-        representation: a density with colours.
+        representation: a density or a mesh, with colours.
         reference: rendered views that the outline of the mesh has to fit.
         config: settings.
         folder: must exist.
@@ -205,8 +205,13 @@ def _surface(
     reference: SilhouetteReference,
     config: ExportConfig,
     phase: _Phases,
-) -> tuple[Mesh, float]:
-    """Extract the surface; find its threshold first if none is given."""
+) -> tuple[Mesh, float | None]:
+    """Return the surface and its density; find that first if none is given and it is no mesh."""
+    if isinstance(representation, Shape):
+        with phase("extract"), torch.no_grad():
+            return _not_empty(representation.triangles().to_mesh()), None
+    if not isinstance(representation, Volume):
+        raise TypeError(f"a {type(representation).__name__} is neither a mesh nor a volume")
     half_extent = representation.half_extent
     with phase("density"):
         density = representation.density_grid(config.resolution)
@@ -216,6 +221,15 @@ def _surface(
             threshold = find_threshold(density, half_extent, reference).value
     with phase("extract"):
         return extract_surface(density, threshold, half_extent), threshold
+
+
+def _not_empty(mesh: Mesh) -> Mesh:
+    if len(mesh.faces) == 0:
+        raise InputError(
+            "there is nothing to export: the mesh has no triangles.",
+            "optimise for more steps, or start again with another seed.",
+        )
+    return mesh
 
 
 @dataclass(frozen=True)

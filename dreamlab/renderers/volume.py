@@ -30,13 +30,14 @@ al. 2023) section 3.3.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dreamlab.core.cameras import Cameras
+from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Field
 from dreamlab.core.render import Render
 from dreamlab.ops.volume.composite import composite
@@ -274,8 +275,17 @@ class VolumeRenderer(nn.Module):
         return torch.zeros_like(points).index_copy(0, heavy, normal), orientation
 
 
-def build(config: Config, field: Field, generator: torch.Generator | None = None) -> VolumeRenderer:
-    """Make the renderer; `generator` (CPU) draws the initial background network."""
+def build(config: Config, field: Any, generator: torch.Generator | None = None) -> VolumeRenderer:
+    """Make the renderer; `generator` (CPU) draws the initial background network.
+
+    Raises:
+        InputError: the representation is no field.
+    """
+    if not isinstance(field, Field):
+        raise InputError(
+            f"the renderer volume cannot draw a {type(field).__name__}, which has no density.",
+            "use a field such as hashgrid, or the renderer mesh.",
+        )
     return VolumeRenderer(config, field, generator)
 
 

@@ -10,7 +10,13 @@ from dreamlab.guidance.prompts import PromptConfig
 from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
 
-DEFAULT_RATES: dict[str, Scalar] = {"table": 1e-2, "mlp": 3e-3, "background": 1e-3}
+DEFAULT_RATES: dict[str, Scalar] = {
+    "table": 1e-2,
+    "mlp": 3e-3,
+    "background": 1e-3,
+    "distance": 2e-3,
+    "offset": 1e-2,
+}
 """Learning rates of the parameter groups that the components of this package have."""
 
 

@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.triangles import Triangles
 
 MARGIN = 1e-4
 """m, as a share of an edge."""
@@ -109,13 +110,9 @@ class TetrahedralGrid:
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Triangles):
     """A mesh and the grid edges that its vertices lie on."""
 
-    vertices: Float[Tensor, "vertices 3"]
-    """World positions, differentiable."""
-    tri: Int[Tensor, "triangles 3"]
-    """Counter-clockwise seen from outside."""
     edges: Int[Tensor, "vertices 2"]
     """Grid vertices at the ends of the crossed edges."""
 

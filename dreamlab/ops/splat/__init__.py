@@ -1,0 +1,1 @@
+"""Splatting of anisotropic Gaussians."""

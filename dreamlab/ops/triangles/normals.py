@@ -1,0 +1,31 @@
+"""Normals of triangles and of their vertices.
+
+    N_f = (b - a) x (c - a),   n_v = sum of N_f over the triangles at v, normalised
+
+so a triangle counts by its area. Source: Gouraud 1971; area weights are common practice since.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def face_normals(
+    vertices: Float[Tensor, "vertices 3"], tri: Int[Tensor, "triangles 3"]
+) -> Float[Tensor, "triangles 3"]:
+    """Return N_f, twice as long as the triangle's area; differentiable."""
+    a, b, c = (vertices[tri[:, k]] for k in range(3))
+    return torch.linalg.cross(b - a, c - a)
+
+
+def vertex_normals(
+    vertices: Float[Tensor, "vertices 3"], tri: Int[Tensor, "triangles 3"]
+) -> Float[Tensor, "vertices 3"]:
+    """Return unit normals, zero at a vertex without triangles; differentiable."""
+    normals = face_normals(vertices, tri)
+    # flat, since adding rows by number is many times slower than adding numbers
+    place = (tri.long()[..., None] * 3 + torch.arange(3, device=tri.device)).flatten()
+    share = normals[:, None].expand(-1, 3, -1).flatten()
+    total = torch.zeros_like(vertices).flatten().index_add(0, place, share)
+    return normalize(total.reshape(-1, 3), dim=-1)

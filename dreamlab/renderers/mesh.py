@@ -1,0 +1,154 @@
+"""Rendering of triangle meshes: rasterize, look up what is seen, light it, smooth the outline.
+
+    seen pixels -> position x, normal n -> albedo(x) -> light -> antialias -> over the background
+
+Positions and normals are interpolated between vertices, the albedo is evaluated at every seen
+pixel. Antialiasing blends colour (premultiplied), alpha, depth and normal alike, and is what gives
+the outline a gradient; see `ops.triangles.antialias`.
+
+`orientation` and `depth_variance` do not exist for a surface and are zero.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from dreamlab.core.cameras import Cameras
+from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Shape
+from dreamlab.core.render import Render
+from dreamlab.ops.triangles.antialias import antialias
+from dreamlab.ops.triangles.interpolate import interpolate
+from dreamlab.ops.triangles.normals import vertex_normals
+from dreamlab.ops.triangles.rasterize import rasterize
+from dreamlab.renderers.background import Background, BackgroundConfig
+from dreamlab.renderers.shading import Shading, shade
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the mesh renderer."""
+
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    """What is behind the object."""
+    backend: Literal["auto", "reference", "warp", "nvdiffrast"] = "auto"
+    """Which kernels rasterize, interpolate and antialias."""
+
+
+class MeshRenderer(nn.Module):
+    """Renders a `Shape`; owns the background, not the shape."""
+
+    def __init__(
+        self, config: Config, shape: Shape, generator: torch.Generator | None = None
+    ) -> None:
+        """Build the renderer; `generator` (CPU) draws the initial background network."""
+        super().__init__()
+        self.config = config
+        # In a tuple, so that the shape's parameters do not count as the renderer's.
+        self._shape = (shape,)
+        self.background = Background(config.background, generator)
+
+    @property
+    def shape(self) -> Shape:
+        return self._shape[0]
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the group "background" if the background is learned."""
+        parameters = list(self.background.parameters())
+        return {"background": parameters} if parameters else {}
+
+    def update(self, step: int, progress: float, generator: torch.Generator) -> None:
+        """Do nothing: a rasterizer keeps nothing between steps."""
+
+    def forward(
+        self,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        *,
+        shading: Shading,
+        training: bool,
+        generator: torch.Generator | None = None,
+        background: Float[Tensor, "*shape 3"] | None = None,
+        normals: bool = False,
+        depth_variance: bool = False,
+    ) -> Render:
+        """Render all views.
+
+        Args:
+            cameras: world space.
+            height: of the images, pixels; also `width`.
+            shading: one entry for each camera.
+            training: draw backgrounds and keep gradients.
+            generator: CPU generator, needed in training.
+            background: colours instead of the renderer's own, sRGB, broadcast over the images.
+            normals: also return `normal` and `orientation`.
+            depth_variance: also return `depth_variance`.
+
+        Gradients: all images to the shape's vertices, rgb to its albedo and the background.
+        """
+        if training and generator is None:
+            raise ValueError("rendering for training draws random numbers: give a generator")
+        with torch.set_grad_enabled(training and torch.is_grad_enabled()):
+            origins, directions = cameras.rays(height, width)
+            behind = self.background(directions, generator=generator, training=training)
+            if background is not None:
+                behind = background.to(directions).expand_as(directions)
+            images = self._draw(cameras, origins, shading)
+            color, alpha, depth, normal = images.split([3, 1, 1, 3], dim=-1)
+            nothing = torch.zeros_like(alpha)
+            return Render(
+                rgb=color + (1 - alpha) * behind,
+                alpha=alpha,
+                depth=depth,
+                normal=normal if normals or shading.needs_normals else None,
+                depth_variance=nothing if depth_variance else None,
+                orientation=nothing if normals else None,
+            )
+
+    def _draw(
+        self, cameras: Cameras, origins: Tensor, shading: Shading
+    ) -> Float[Tensor, "batch height width 8"]:
+        """Return premultiplied colour, alpha, depth and normal."""
+        backend = self.config.backend
+        mesh = self.shape.triangles()
+        height, width = origins.shape[1:3]
+        pos = _to_clip(mesh.vertices, cameras, width / height)
+        rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
+        attributes = torch.cat([mesh.vertices, vertex_normals(mesh.vertices, mesh.tri)], dim=1)
+        surface = interpolate(attributes, rast, mesh.tri, backend=backend)
+        seen = torch.nonzero(rast[..., 3] > 0, as_tuple=True)
+        point, normal = surface[seen].split(3, dim=1)
+        normal = normalize(normal, dim=-1)
+        color = shade(self.shape.albedo(point), normal, shading.of(seen[0]))
+        distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
+        values = torch.cat([color, torch.ones_like(distance), distance, normal], dim=1)
+        images = values.new_zeros(*rast.shape[:3], 8).index_put(seen, values)
+        return antialias(images, rast, pos, mesh.tri, backend=backend)
+
+
+def _to_clip(
+    vertices: Float[Tensor, "vertices 3"], cameras: Cameras, aspect: float
+) -> Float[Tensor, "batch vertices 4"]:
+    """Return clip-space positions with y down, so that row 0 is the top of the picture."""
+    matrix = cameras.world_to_clip(aspect)
+    matrix = matrix * matrix.new_tensor([1.0, -1.0, 1.0, 1.0])[:, None]
+    return vertices @ matrix[:, :, :3].transpose(1, 2) + matrix[:, None, :, 3]
+
+
+def build(config: Config, shape: Any, generator: torch.Generator | None = None) -> MeshRenderer:
+    """Make the renderer; `generator` (CPU) draws the initial background network.
+
+    Raises:
+        InputError: the representation is no mesh.
+    """
+    if not isinstance(shape, Shape):
+        raise InputError(
+            f"the renderer mesh cannot draw a {type(shape).__name__}, which has no triangles.",
+            "use a mesh representation such as dmtet, or the renderer volume.",
+        )
+    return MeshRenderer(config, shape, generator)

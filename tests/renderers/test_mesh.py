@@ -1,0 +1,142 @@
+"""Claims about mesh rendering, against rays and closed forms."""
+
+import math
+
+import pytest
+import torch
+from triangle_views import sphere
+
+from dreamlab.core.cameras import turntable_cameras
+from dreamlab.core.errors import InputError
+from dreamlab.core.triangles import Triangles
+from dreamlab.ops.triangles.raycast import render_mesh
+from dreamlab.renderers import mesh as mesh_renderer
+from dreamlab.renderers import volume
+from dreamlab.renderers.background import BackgroundConfig
+from dreamlab.renderers.mesh import Config, MeshRenderer
+from dreamlab.renderers.shading import Shading, headlight, unlit
+
+SOLID_WHITE = Config(background=BackgroundConfig(name="solid"))
+
+
+class Ball:
+    """A ball of triangles, coloured by position."""
+
+    half_extent = 1.0
+
+    def __init__(self, radius=0.6, subdivisions=5):
+        vertices, self.tri = sphere(subdivisions)
+        self.vertices = (radius * vertices).requires_grad_()
+        self.paint = torch.tensor([0.5, 0.4, 0.3], requires_grad=True)
+
+    def triangles(self):
+        return Triangles(self.vertices, self.tri)
+
+    def albedo(self, points):
+        return self.paint + 0.5 * points
+
+
+def views(count=2):
+    return turntable_cameras(count, elevation=20.0, distance=3.0, fov_y=40.0)
+
+
+def draw(shape, cameras, size=48, config=SOLID_WHITE, **options):
+    shading = options.pop("shading", unlit(cameras))
+    renderer = MeshRenderer(config, shape)
+    return renderer(cameras, size, size, shading=shading, training=False, **options)
+
+
+def test_pictures_are_those_of_rays():
+    ball, cameras = Ball(), views()
+    seen = draw(ball, cameras, normals=True)
+    mesh = ball.triangles().to_mesh()
+    rays = render_mesh(mesh, cameras, 48, 48, supersample=4)
+    assert (seen.alpha - rays.alpha).abs().mean() < 0.003
+    assert (seen.depth - rays.depth).abs().mean() < 0.01
+    inside = (rays.alpha == 1)[..., 0] & (seen.alpha == 1)[..., 0]
+    assert inside.float().mean() > 0.1
+    assert (seen.depth - rays.depth)[inside].abs().max() < 0.02
+    assert (seen.normal[inside] * rays.normal[inside]).sum(-1).min() > 0.97
+    points = cameras.rays(48, 48)[0] + seen.depth * cameras.rays(48, 48)[1]
+    torch.testing.assert_close(seen.rgb[inside], ball.albedo(points)[inside], atol=1e-4, rtol=0)
+    assert (seen.rgb[rays.alpha[..., 0] == 0].mean()).item() == pytest.approx(1, abs=0.01)
+
+
+def test_the_outline_is_blended_with_the_background():
+    ball, cameras = Ball(), views(1)
+    white, black = (draw(ball, cameras, background=torch.full((3,), value)) for value in (1.0, 0.0))
+    torch.testing.assert_close(white.rgb - black.rgb, (1 - white.alpha).expand_as(white.rgb))
+    edge = (white.alpha > 0) & (white.alpha < 1)
+    assert 20 < edge.sum() < 200
+
+
+def test_a_headlight_darkens_towards_the_outline():
+    cameras = views(1)
+    lit = draw(Ball(), cameras, shading=headlight(cameras, "textureless", 0.2))
+    assert lit.normal is not None
+    middle = lit.rgb[0, 24, 24]
+    torch.testing.assert_close(middle, torch.ones(3), atol=0.02, rtol=0)
+    covered = lit.alpha[0, ..., 0] == 1
+    lambert = 0.2 + 0.8 * (
+        lit.normal[0][covered] @ torch.nn.functional.normalize(cameras.position[0], dim=-1)
+    ).clamp(min=0)
+    torch.testing.assert_close(lit.rgb[0][covered][:, 0], lambert, atol=1e-4, rtol=0)
+
+
+def test_gradients_reach_shape_paint_and_background():
+    ball, cameras = Ball(subdivisions=3), views(1)
+    generator = torch.Generator().manual_seed(0)
+    config = Config(background=BackgroundConfig(name="learned", random_probability=0.0))
+    renderer = MeshRenderer(config, ball, generator)
+    render = renderer(cameras, 24, 24, shading=unlit(cameras), training=True, generator=generator)
+    (grown,) = torch.autograd.grad(render.alpha.sum(), ball.vertices, retain_graph=True)
+    assert (grown * ball.vertices).sum() > 0  # outwards is more
+    (render.rgb.square().sum()).backward()
+    assert ball.paint.grad.abs().min() > 0
+    assert set(renderer.parameter_groups()) == {"background"}
+    assert any(p.grad is not None and p.grad.any() for p in renderer.parameters())
+
+
+def test_evaluation_has_no_gradient_and_views_are_independent():
+    ball, cameras = Ball(subdivisions=3), views(3)
+    together = draw(ball, cameras, size=20)
+    assert not together.rgb.requires_grad
+    alone = [draw(ball, cameras[i : i + 1], size=20).rgb for i in range(3)]
+    torch.testing.assert_close(together.rgb, torch.cat(alone))
+
+
+def test_wide_pictures_keep_a_ball_round():
+    cameras = views(1)
+    renderer = MeshRenderer(SOLID_WHITE, Ball())
+    alpha = renderer(cameras, 30, 50, shading=unlit(cameras), training=False).alpha[0, ..., 0]
+    rows, columns = (alpha.sum(axis) for axis in (1, 0))
+    assert rows.max().item() == pytest.approx(columns.max().item(), abs=1.0)
+    expected = math.asin(0.6 / 3)
+    radius = math.tan(expected) / math.tan(math.radians(20)) * 15
+    assert columns.max().item() / 2 == pytest.approx(radius, abs=0.6)
+
+
+def test_no_triangles_show_the_background():
+    ball = Ball()
+    ball.tri = ball.tri[:0]
+    render = draw(ball, views(1), size=8)
+    assert not render.alpha.any() and (render.rgb == 1).all()
+
+
+def test_a_renderer_names_what_it_cannot_draw():
+    with pytest.raises(InputError, match="cannot draw a object, which has no triangles"):
+        mesh_renderer.build(Config(), object())
+    with pytest.raises(InputError, match="cannot draw a Ball, which has no density"):
+        volume.build(volume.Config(), Ball())
+
+
+def test_training_needs_a_generator():
+    cameras = views(1)
+    with pytest.raises(ValueError, match="generator"):
+        MeshRenderer(Config(), Ball())(
+            cameras,
+            8,
+            8,
+            shading=Shading("albedo", torch.zeros(1, 3), torch.ones(1)),
+            training=True,
+        )

@@ -1,0 +1,137 @@
+"""The tetrahedral mesh: what it starts as, that it stays closed, and what its losses say."""
+
+import pytest
+import torch
+
+from dreamlab.core.protocols import Representation, Shape
+from dreamlab.ops.hashgrid.encode import HashGridConfig
+from dreamlab.ops.triangles.topology import build_topology
+from dreamlab.representations.dmtet import Config, build
+
+SMALL = HashGridConfig(log2_table_size=10, num_levels=4, base_resolution=4, finest_resolution=32)
+
+
+def small(**settings):
+    generator = torch.Generator().manual_seed(0)
+    return build(Config(grid=SMALL, **{"resolution": 10, **settings}), generator)
+
+
+def test_it_starts_as_a_grey_ellipsoid():
+    shape = small(radii=(0.6, 0.4, 0.3))
+    assert isinstance(shape, Shape) and isinstance(shape, Representation)
+    mesh = shape.triangles()
+    inside = (mesh.vertices / torch.tensor([0.6, 0.4, 0.3])).norm(dim=1)
+    assert (inside - 1).abs().max() < 0.1
+    albedo = shape.color_at(mesh.vertices.detach())
+    torch.testing.assert_close(albedo, torch.full_like(albedo, 0.5), atol=0.01, rtol=0)
+
+
+def test_the_mesh_stays_closed_inside_its_cube_whatever_the_parameters():
+    shape = small(half_extent=0.8)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        shape.distance.copy_(torch.randn(shape.distance.shape, generator=draw))
+        shape.offset.copy_(5 * torch.randn(shape.offset.shape, generator=draw))
+    mesh = shape.triangles()
+    assert (build_topology(mesh.tri).opposite >= 0).all()
+    assert mesh.vertices.abs().max() <= 0.8 + 0.3 * shape.grid.spacing
+    a, b, c = mesh.vertices[mesh.tri].unbind(dim=1)
+    assert (torch.linalg.cross(a, b) * c).sum() > 0
+
+
+def test_gradients_reach_all_groups():
+    shape = small()
+    mesh = shape.triangles()
+    (mesh.vertices.square().sum() + shape.albedo(mesh.vertices)[:, 0].sum()).backward()
+    groups = shape.parameter_groups()
+    assert set(groups) == {"distance", "offset", "table", "mlp"}
+    for name, parameters in groups.items():
+        assert all(p.grad is not None and p.grad.any() for p in parameters), name
+
+
+def test_a_ball_is_regular_and_noise_is_not():
+    shape = small(resolution=14)
+    ball = {name: value.item() for name, value in shape.regularisers().items()}
+    assert ball["eikonal"] < 0.02  # a distance has slope 1
+    assert ball["normal_consistency"] < 0.1
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        shape.distance += 0.1 * torch.randn(shape.distance.shape, generator=draw)
+    rough = {name: value.item() for name, value in shape.regularisers().items()}
+    assert all(rough[name] > 1.5 * ball[name] for name in ("eikonal", "normal_consistency"))
+    assert rough["laplacian"] > ball["laplacian"]
+
+
+@pytest.mark.parametrize("name", ["normal_consistency", "laplacian", "sign_changes"])
+def test_each_loss_smooths_a_noisy_ball(name):
+    shape = small()
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        shape.distance += 0.06 * torch.randn(shape.distance.shape, generator=draw)
+    optimizer = torch.optim.Adam([shape.distance], lr=5e-3)
+    first = shape.regularisers()[name].item()
+    for _ in range(40):
+        loss = shape.regularisers()[name]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert shape.regularisers()[name].item() < 0.85 * first
+
+
+def test_sign_changes_wear_off_a_speck():
+    shape = small()
+    before = len(shape.triangles().tri)
+    speck = (shape.grid.positions - 0.6).norm(dim=1).argmin()
+    with torch.no_grad():
+        shape.distance[speck] = -0.02
+    assert len(shape.triangles().tri) > before
+    optimizer = torch.optim.Adam([shape.distance], lr=5e-3)
+    for _ in range(15):
+        optimizer.zero_grad()
+        shape.regularisers()["sign_changes"].backward()
+        optimizer.step()
+    assert shape.distance[speck] > 0
+
+
+def test_sign_changes_is_the_cross_entropy_of_its_formula():
+    shape = small()
+    surface = shape.surface()
+    a, b = (shape.signed_distance()[surface.edges] / shape.grid.spacing).unbind(dim=1)
+    inside = torch.sigmoid(-a), torch.sigmoid(-b)
+
+    def entropy(p, is_inside):
+        return -torch.where(is_inside, p.log(), (1 - p).log()).mean()
+
+    expected = entropy(inside[0], b < 0) + entropy(inside[1], a < 0)
+    torch.testing.assert_close(shape.regularisers()["sign_changes"], expected)
+
+
+def test_without_a_surface_losses_are_zero_and_nothing_breaks():
+    shape = small()
+    with torch.no_grad():
+        shape.distance.fill_(1.0)
+    losses = shape.regularisers()
+    assert len(shape.triangles().tri) == 0
+    assert all(losses[n].item() == 0 for n in ("normal_consistency", "laplacian", "sign_changes"))
+
+
+def test_a_saved_mesh_is_the_same_mesh():
+    shape, other = small(all_levels_at=1.0, start_level=1), small(all_levels_at=1.0, start_level=1)
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in shape.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
+    shape.set_progress(0.4)
+    other.load_state_dict(shape.state_dict())
+    a, b = shape.triangles(), other.triangles()
+    assert torch.equal(a.vertices, b.vertices) and torch.equal(a.tri, b.tri)
+    assert torch.equal(shape.color_at(a.vertices.detach()), other.color_at(a.vertices.detach()))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"resolution": 1}, {"radii": (0.5, 0.5, 1.0)}, {"deformation": 0.5}, {"half_extent": 0.0}],
+)
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Config(grid=SMALL, **settings)

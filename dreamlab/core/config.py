@@ -272,10 +272,16 @@ def to_plain(value: Any) -> Any:
 
 @cache
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the docstring written under each field of a dataclass, joined into one line."""
+    """Return the docstring written under each field of a dataclass, joined into one line.
+
+    Fields that it inherits come first, as they do in the dataclass.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__bases__):
+        if dataclasses.is_dataclass(base):
+            docs |= field_docs(base)
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = tree.body[0].body  # type: ignore[attr-defined]
-    docs: dict[str, str] = {}
     for statement, following in pairwise(body):
         if (
             isinstance(statement, ast.AnnAssign)

@@ -3,12 +3,17 @@
 `Prior` and `Guidance` have their protocols in their own folders, since only layers above use them.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreamlab.core.mesh import Mesh
 from dreamlab.core.triangles import Triangles
+
+ColorAt = Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points 3"]]
+"""Albedo, sRGB in [0, 1], at world points; no gradient."""
 
 
 @runtime_checkable
@@ -62,6 +67,15 @@ class Volume(Protocol):
         The first and the last node of an axis lie on the cube's faces; no gradient. Raises
         `InputError` for fewer than 2 nodes an axis.
         """
+        ...
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A representation that can become any mesh, which the stage before it ended with."""
+
+    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
+        """Take over shape and colours of a mesh in the cube of this representation."""
         ...
 
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.threshold import mean_iou
 from dreamlab.ops.triangles.raycast import MeshCaster
+from dreamlab.ops.volume.threshold import mean_iou
 
 SEARCH_SIZE = 48
 """Side of the silhouettes that are compared, pixels."""

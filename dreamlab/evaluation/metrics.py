@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.mesh import Mesh
-from dreamlab.evaluation.surface import distances_to, sample_surface
 from dreamlab.evaluation.views import AMBIENT, lights
-from dreamlab.export.mesh.threshold import mean_iou
+from dreamlab.ops.triangles.distance import distances_to, sample_surface
 from dreamlab.ops.triangles.raycast import render_mesh, silhouette
+from dreamlab.ops.volume.threshold import mean_iou
 from dreamlab.priors.toybox.judge.network import Judge
 from dreamlab.priors.toybox.world.views import view_word
 

@@ -33,15 +33,15 @@ from dreamlab.export.mesh.clean import (
     vertex_normals,
 )
 from dreamlab.export.mesh.simplify import simplify
-from dreamlab.export.mesh.surface import extract_surface
-from dreamlab.export.mesh.threshold import (
+from dreamlab.export.mesh.unwrap import unwrap
+from dreamlab.export.settings import ExportConfig, Method
+from dreamlab.ops.triangles.raycast import silhouette
+from dreamlab.ops.volume.surface import extract_surface
+from dreamlab.ops.volume.threshold import (
     SilhouetteReference,
     find_threshold,
     mean_iou,
 )
-from dreamlab.export.mesh.unwrap import unwrap
-from dreamlab.export.settings import ExportConfig, Method
-from dreamlab.ops.triangles.raycast import silhouette
 
 SMOOTHING_COST = 0.002
 """Silhouette IoU that smoothing may cost; it is undone if it costs more."""

@@ -15,12 +15,12 @@ from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.core.version import VERSION
-from dreamlab.export.mesh.threshold import SilhouetteReference
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.recipes import RunConfig, load_run_config
+from dreamlab.ops.volume.threshold import SilhouetteReference
 from dreamlab.priors.load import resolve_model
 from dreamlab.systems.stage import Stage
 from dreamlab.training.events import Listener, log_to

@@ -7,6 +7,8 @@ pixel. Antialiasing blends colour (premultiplied), alpha, depth and normal alike
 the outline a gradient; see `ops.triangles.antialias`.
 
 `orientation` and `depth_variance` do not exist for a surface and are zero.
+
+Source: deferred shading of rasterized meshes as in nvdiffrec (Munkberg et al. 2022), section 3.
 """
 
 from dataclasses import dataclass, field

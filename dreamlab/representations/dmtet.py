@@ -15,7 +15,7 @@ Regularisers, each a mean, so that their weights do not depend on the resolution
                          logits: it wears off specks and the inside of shells
     eikonal              (|grad s| - 1)^2 over the grid
 
-Sources: Shen et al. 2021 (DMTet); Munkberg et al. 2022 (nvdiffrec), sign regulariser; Chen et al.
+Source: Shen et al. 2021 (DMTet); Munkberg et al. 2022 (nvdiffrec), sign regulariser; Chen et al.
 2023 (Fantasia3D) and Lin et al. 2023 (Magic3D) for text to 3D.
 """
 
@@ -26,10 +26,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import ColorAt
 from dreamlab.core.triangles import Triangles
+from dreamlab.ops.triangles.distance import signed_distances
 from dreamlab.ops.triangles.normals import face_normals
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
 from dreamlab.ops.triangles.topology import build_topology
+from dreamlab.representations.colors import fit_colors
 from dreamlab.representations.features import CHUNK, FeatureConfig, HashFeatures
 
 
@@ -130,6 +134,16 @@ class TetrahedralMesh(nn.Module):
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Return the albedo at world points, sRGB in [0, 1]; no gradient."""
         return torch.cat([self.albedo(chunk) for chunk in points.split(CHUNK)])
+
+    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
+        """Become a mesh: take over its signed distance, and fit its colours."""
+        positions = self.grid.positions.cpu().double().numpy()
+        distance = torch.from_numpy(signed_distances(mesh, positions))
+        with torch.no_grad():
+            self.distance.copy_(distance)
+            self.offset.zero_()
+        parameters = [self.features.table, *self.color_layers]
+        fit_colors(self.albedo, parameters, mesh, color_at, spread=self.grid.spacing / 2)
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of the module docstring; all zero without a surface, but `eikonal`."""

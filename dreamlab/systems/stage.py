@@ -17,15 +17,20 @@ from torch import Tensor, nn
 from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
-from dreamlab.core.protocols import Representation
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import Adopting, Representation, Shape, Volume
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance
+from dreamlab.ops.volume.surface import extract_surface
+from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
 from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
 from dreamlab.systems.settings import StageConfig
 
+OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
+"""Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
 PREVIEW_ELEVATION = 15.0
 """Degrees above the horizon, as far as the training views go that high."""
 
@@ -232,21 +237,27 @@ class Stage:
     def continue_from(self, previous: "Stage") -> None:
         """Take over the object of the stage before.
 
-        The renderer's state comes along if its settings are the same.
+        The same representation goes on as it is; another one adopts the object's surface and
+        colours. The renderer's state comes along if its settings are the same.
 
         Raises:
-            InputError: the two stages have different representations.
+            InputError: this representation cannot become a mesh, or there is no surface yet.
         """
         mine, theirs = self._parts["representation"], previous._parts["representation"]
-        if mine.name != theirs.name:
+        if mine.name == theirs.name:
+            state = previous._modules["representation"].state_dict()
+            self._load("representation", self._modules["representation"], state)
+        elif isinstance(self.representation, Adopting):
+            self.representation.adopt(surface_of(previous), previous.representation.color_at)
+        else:
             raise InputError(
                 f"stage {self.name!r} cannot start from stage {previous.name!r}: a {theirs.name} "
                 f"cannot become a {mine.name}.",
                 f"set stages.{self.name}.start_from to null, or use the same representation.",
             )
-        for part, module in self._modules.items():
-            if part == "representation" or self._parts[part] == previous._parts[part]:
-                self._load(part, module, previous._modules[part].state_dict())
+        if self._parts["renderer"] == previous._parts["renderer"]:
+            state = previous._modules["renderer"].state_dict()
+            self._load("renderer", self._modules["renderer"], state)
 
     def _load(self, part: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         try:
@@ -257,6 +268,24 @@ class Stage:
                 f"the saved {part} does not fit stage {self.name!r}: {reason}.",
                 f"use the settings of stages.{self.name}.{part} that it was saved with.",
             ) from None
+
+
+def surface_of(stage: Stage) -> Mesh:
+    """Return the surface of a stage's object: its mesh, or where its density has the outline seen.
+
+    Raises:
+        InputError: there is no surface.
+    """
+    representation = stage.representation
+    if isinstance(representation, Shape):
+        with torch.no_grad():
+            return representation.triangles().to_mesh()
+    assert isinstance(representation, Volume)  # every representation is one of the two
+    cameras = stage.view_around(OUTLINE_VIEWS)
+    alpha = stage.render(cameras, OUTLINE_SIZE, OUTLINE_SIZE).alpha
+    density, half_extent = representation.density_grid(OUTLINE_SIZE), representation.half_extent
+    threshold = find_threshold(density, half_extent, SilhouetteReference(cameras, alpha)).value
+    return extract_surface(density, threshold, half_extent)
 
 
 def _find_parts(name: str, config: StageConfig) -> dict[str, Component]:

@@ -96,9 +96,9 @@ def test_a_run_that_was_killed_reads_as_failed_and_is_resumed_to_its_end(tmp_pat
 @pytest.mark.skipif(not HAS_WEIGHTS, reason="the embedded prior's weights are not in this tree")
 def test_the_default_recipe_makes_a_red_mushroom_whose_glb_agrees_with_its_field(tmp_path):
     from dreamlab.export.files.reload import load_glb
-    from dreamlab.export.mesh.threshold import mean_iou
     from dreamlab.jobs.recipes import load_run_config
     from dreamlab.ops.triangles.raycast import render_mesh
+    from dreamlab.ops.volume.threshold import mean_iou
     from dreamlab.training.loop import load_trained
 
     with start(tmp_path, "generate", "a red mushroom", "--quality", "draft") as process:

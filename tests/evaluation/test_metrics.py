@@ -20,8 +20,8 @@ from dreamlab.evaluation.metrics import (
     silhouette_iou,
 )
 from dreamlab.evaluation.prompts import bench_prompts
-from dreamlab.evaluation.surface import distances_to, sample_surface
 from dreamlab.evaluation.views import judge_cameras, shape_cameras
+from dreamlab.ops.triangles.distance import distances_to, sample_surface
 from dreamlab.priors.toybox.judge.network import Judge
 from dreamlab.priors.toybox.world.captions import parse_prompt, vocabulary
 from dreamlab.priors.toybox.world.truth import true_mesh

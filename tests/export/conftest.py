@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from soft_shapes import EXTRAS, SoftShape, octant_color, reference_of, statue
 
-from dreamlab.export.mesh.threshold import SilhouetteReference
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
+from dreamlab.ops.volume.threshold import SilhouetteReference
 
 
 @dataclass

@@ -12,8 +12,8 @@ from dreamlab.core.config import build, field_docs, to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.export import pipeline
 from dreamlab.export.files.reload import load_glb
-from dreamlab.export.mesh.threshold import SilhouetteReference
 from dreamlab.export.pipeline import ExportConfig, export_model
+from dreamlab.ops.volume.threshold import SilhouetteReference
 
 SMALL = {"resolution": 48, "max_faces": 2000, "texture_size": 256, "unwrap": "box"}
 

@@ -95,8 +95,8 @@ def decode(path: Path, height: int, width: int) -> np.ndarray:
 def test_the_glb_looks_like_the_field_it_came_from(finished_run):
     """Re-render the exported file and compare outline and colours with the trained field."""
     from dreamlab.export.files.reload import load_glb
-    from dreamlab.export.mesh.threshold import mean_iou
     from dreamlab.ops.triangles.raycast import render_mesh
+    from dreamlab.ops.volume.threshold import mean_iou
 
     trained = load(finished_run.folder)
     mesh = load_glb(finished_run.folder.exports / "model.glb", undo_placement=True)

@@ -1,10 +1,14 @@
 """The tetrahedral mesh: what it starts as, that it stays closed, and what its losses say."""
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 
+from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Representation, Shape
 from dreamlab.ops.hashgrid.encode import HashGridConfig
+from dreamlab.ops.triangles.distance import distances_to
 from dreamlab.ops.triangles.topology import build_topology
 from dreamlab.representations.dmtet import Config, build
 
@@ -135,3 +139,23 @@ def test_a_saved_mesh_is_the_same_mesh():
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Config(grid=SMALL, **settings)
+
+
+def test_it_can_become_a_mesh_with_colours():
+    shape = small(resolution=16)
+    torus = trimesh.creation.torus(major_radius=0.55, minor_radius=0.2)
+    mesh = Mesh(torus.vertices.astype(np.float32), torus.faces.astype(np.int64))
+
+    def color_at(points):
+        return (points > 0).float() * 0.6 + 0.2
+
+    shape.adopt(mesh, color_at)
+    surface = shape.triangles()
+    edges = build_topology(surface.tri).edges
+    assert len(surface.vertices) - len(edges) + len(surface.tri) == 0  # one handle
+    vertices = surface.vertices.detach()
+    assert distances_to(mesh, vertices.double().numpy()).max() < 0.03
+    away = (vertices.abs() > 0.05).all(dim=1)  # from where the colours jump
+    error = (shape.color_at(vertices) - color_at(vertices))[away].abs()
+    assert error.mean() < 0.03
+    assert all(parameter.grad is None for parameter in shape.parameters())

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from dreamlab.core.cameras import Cameras, turntable_cameras
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.surface import extract_surface
-from dreamlab.export.mesh.threshold import SilhouetteReference
+from dreamlab.ops.volume.surface import extract_surface
+from dreamlab.ops.volume.threshold import SilhouetteReference
 
 Distance = Callable[[Tensor], Tensor]
 

@@ -158,6 +158,47 @@ def test_a_stage_can_start_from_the_object_of_the_one_before() -> None:
     assert torch.equal(first.render(cameras, 8, 8).rgb, second.render(cameras, 8, 8).rgb)
 
 
+MESH = {
+    "representation": {
+        "name": "dmtet",
+        "resolution": 12,
+        "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 24},
+    },
+    "renderer": {"name": "mesh", "background": {"name": "solid"}},
+    "start_from": "previous",
+    "losses": {"normal_consistency": 0.01},
+}
+
+
+def test_a_field_becomes_a_mesh_that_looks_the_same_and_learns_on() -> None:
+    field, mesh = make_stage(name="coarse"), make_stage(toy_stage(**MESH), name="fine")
+    for step in range(3):
+        field.step(step)
+        with torch.no_grad():
+            for group in field.parameter_groups().values():
+                for parameter in group:
+                    parameter.sub_(0.003 * parameter.grad.sign())
+    mesh.continue_from(field)
+    cameras = field.view_around(4)
+    before, after = (stage.render(cameras, 32, 32) for stage in (field, mesh))
+    outlines = before.alpha > 0.5, after.alpha > 0.5
+    overlap = (outlines[0] & outlines[1]).sum() / (outlines[0] | outlines[1]).sum()
+    assert overlap > 0.9
+    covered = (outlines[0] & outlines[1])[..., 0]
+    assert (before.rgb - after.rgb)[covered].abs().mean() < 0.08
+    result = mesh.step(0)
+    assert {"guidance", "normal_consistency"} <= result.metrics.keys()
+    for group in mesh.parameter_groups().values():
+        assert any(parameter.grad is not None and parameter.grad.any() for parameter in group)
+
+
+def test_a_mesh_cannot_become_a_field() -> None:
+    first = make_stage(toy_stage(**MESH), name="coarse")
+    second = make_stage(toy_stage(start_from="previous"), name="fine")
+    with pytest.raises(InputError, match="a dmtet cannot become a hashgrid"):
+        second.continue_from(first)
+
+
 def test_a_state_of_other_settings_is_refused_with_their_path() -> None:
     small = make_stage()
     representation = small.config.representation | {"hidden_width": 24}

@@ -5,8 +5,8 @@ from soft_shapes import octant_color, render_alpha, views
 
 from dreamlab.core.errors import InputError
 from dreamlab.export.files.reload import load_glb, read_extras
-from dreamlab.export.mesh.threshold import mean_iou
 from dreamlab.ops.triangles.raycast import render_mesh
+from dreamlab.ops.volume.threshold import mean_iou
 
 
 def test_a_reloaded_export_looks_like_the_field(exported):

@@ -5,8 +5,8 @@ from soft_shapes import SoftShape, octant_color, statue, torus, views
 from dreamlab.core.errors import InputError
 from dreamlab.export.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.export.mesh.simplify import simplify
-from dreamlab.export.mesh.threshold import mean_iou
 from dreamlab.ops.triangles.raycast import silhouette
+from dreamlab.ops.volume.threshold import mean_iou
 
 
 @pytest.mark.parametrize("distance", [torus(), statue()], ids=["torus", "statue"])

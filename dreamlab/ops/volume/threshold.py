@@ -23,8 +23,8 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
-from dreamlab.export.mesh.surface import log_density
 from dreamlab.ops.volume.projection import project_maximum
+from dreamlab.ops.volume.surface import log_density
 
 OPAQUE = 0.5
 """Opacity above which a pixel belongs to the object."""

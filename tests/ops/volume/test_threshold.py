@@ -6,10 +6,10 @@ import torch
 from soft_shapes import SoftShape, ball, octant_color, reference_of, torus, views
 
 from dreamlab.core.errors import InputError
-from dreamlab.export.mesh.surface import extract_surface, log_density
-from dreamlab.export.mesh.threshold import SilhouetteReference, find_threshold, mean_iou
 from dreamlab.ops.triangles.isosurface import extract
 from dreamlab.ops.triangles.raycast import silhouette
+from dreamlab.ops.volume.surface import extract_surface, log_density
+from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold, mean_iou
 
 
 def disc_reference(radius: float, size: int = 96) -> SilhouetteReference:

@@ -1,10 +1,14 @@
 """Points on surfaces: drawing them, and their distance to another surface.
 
 Distances are exact, to the nearest point of the nearest triangle, found through the bounding volume
-hierarchy of NVIDIA Warp; so a mesh has the distance 0 to itself however few points are drawn.
+hierarchy of NVIDIA Warp; so a mesh has the distance 0 to itself however few points are drawn. A
+point is inside where the mesh winds around it (generalised winding number above 1/2), which holes
+and triangles that cut through each other hardly disturb.
+
+Source: winding number: Barill et al. 2018, "Fast winding numbers for soups and clouds".
 """
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -35,6 +39,21 @@ def _distance_kernel(
         distance[i] = wp.length(surface - points[i])
 
 
+@wp.kernel
+@no_type_check
+def _signed_kernel(
+    start: wp.int32,
+    mesh: wp.uint64,
+    points: wp.array(dtype=wp.vec3),
+    distance: wp.array(dtype=wp.float32),
+):
+    i = start + wp.tid()
+    nearest = wp.mesh_query_point_sign_winding_number(mesh, points[i], FAR)
+    if nearest.result:
+        surface = wp.mesh_eval_position(mesh, nearest.face, nearest.u, nearest.v)
+        distance[i] = nearest.sign * wp.length(surface - points[i])
+
+
 def sample_surface(mesh: Mesh, count: int, seed: int) -> Float[ndarray, "count 3"]:
     """Draw points uniformly by area.
 
@@ -50,12 +69,22 @@ def sample_surface(mesh: Mesh, count: int, seed: int) -> Float[ndarray, "count 3
 
 def distances_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:
     """Return the distance of every point to the surface of a mesh, world units."""
+    return _query(_distance_kernel, mesh, points, winding=False)
+
+
+def signed_distances(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:
+    """Return the distance to the surface, negative inside, world units."""
+    return _query(_signed_kernel, mesh, points, winding=True)
+
+
+def _query(kernel: Any, mesh: Mesh, points: ndarray, *, winding: bool) -> ndarray:
     surface = wp.Mesh(
         points=wp.array(mesh.vertices.astype(np.float32), dtype=wp.vec3, device="cpu"),
         indices=wp.array(mesh.faces.reshape(-1).astype(np.int32), dtype=wp.int32, device="cpu"),
+        support_winding_number=winding,
     )
     distance = torch.zeros(len(points))
     places = torch.from_numpy(np.ascontiguousarray(points, np.float32))
     inputs = [surface.id, places, distance]
-    launch_split(_distance_kernel, len(points), inputs, "cpu")
+    launch_split(kernel, len(points), inputs, "cpu")
     return distance.numpy().astype(np.float64)

@@ -4,9 +4,11 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dreamlab.core.mesh import Mesh
@@ -51,6 +53,52 @@ class Shape(Protocol):
 
     def albedo(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Return the albedo (sRGB in [0, 1]) at points of the surface; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splats:
+    """Gaussians, one a row, in world space; differentiable."""
+
+    means: Float[Tensor, "gaussians 3"]
+    quaternions: Float[Tensor, "gaussians 4"]
+    """(w, x, y, z), of any length but zero."""
+    scales: Float[Tensor, "gaussians 3"]
+    """Standard deviations along the own axes, world units."""
+    opacities: Float[Tensor, " gaussians"]
+    """In [0, 1]."""
+    colors: Float[Tensor, "gaussians 3"]
+    """Albedo, sRGB in [0, 1]."""
+
+
+@runtime_checkable
+class Splatted(Protocol):
+    """Gaussians, as a splatting renderer sees them."""
+
+    def splats(self) -> Splats:
+        """Return the Gaussians; differentiable."""
+        ...
+
+    def observe(
+        self, gradient: Float[Tensor, " gaussians"], seen: Bool[Tensor, " gaussians"]
+    ) -> None:
+        """Take note of the length of the loss's gradient to each mean on the screen.
+
+        Args:
+            gradient: summed over views, per picture height.
+            seen: Gaussians ahead of a camera.
+        """
+        ...
+
+
+@runtime_checkable
+class Refining(Protocol):
+    """A representation whose parameters change places now and then."""
+
+    def refine(
+        self, step: int, progress: float, generator: torch.Generator
+    ) -> Int[Tensor, " rows"]:
+        """Change parameters after a step; return rows whose optimiser state no longer fits."""
         ...
 
 

@@ -16,6 +16,11 @@ DEFAULT_RATES: dict[str, Scalar] = {
     "background": 1e-3,
     "distance": 2e-3,
     "offset": 1e-2,
+    "mean": 2e-3,
+    "scale": 5e-3,
+    "rotation": 5e-3,
+    "opacity": 2e-2,
+    "color": 1e-2,
 }
 """Learning rates of the parameter groups that the components of this package have."""
 

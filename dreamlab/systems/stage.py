@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Adopting, Representation, Shape, Volume
+from dreamlab.core.protocols import Adopting, Refining, Representation, Shape, Volume
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance
 from dreamlab.ops.volume.surface import extract_surface
@@ -132,6 +132,17 @@ class Stage:
         values |= {"opacity": render.alpha.mean(), "guidance": guided.loss, "loss": loss}
         metrics = guided.metrics | _to_floats(values) | {"size": float(render.rgb.shape[1])}
         return StepResult(metrics.pop("loss"), metrics)
+
+    def refine(self, step: int) -> Int[Tensor, " rows"] | None:
+        """Let the representation change its parameters' places after a step, if it does that.
+
+        Returns:
+            Rows of the representation's parameters whose optimiser state no longer fits.
+        """
+        if not isinstance(self.representation, Refining):
+            return None
+        generator = self._generator(step, "refine")
+        return self.representation.refine(step, self.progress_at(step), generator)
 
     def _training_render(self, cameras: Cameras, step: int, progress: float) -> Render:
         size = self.config.size_at(progress)

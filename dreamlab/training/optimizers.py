@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError, nearest
@@ -64,6 +65,14 @@ class GroupedOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = factor * value_at(self.rates[group["name"]], progress)
         self._optimizer.step()
+
+    def forget(self, parameters: list[nn.Parameter], rows: Int[Tensor, " rows"]) -> None:
+        """Set the moments of some rows to zero: something else stands there now."""
+        for parameter in parameters:
+            moments = self._optimizer.state[parameter]
+            for kind in ("exp_avg", "exp_avg_sq"):
+                if kind in moments:
+                    moments[kind][rows] = 0
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and step counts, named `<index of the parameter>.<kind>`."""

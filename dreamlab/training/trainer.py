@@ -44,6 +44,10 @@ class StageTrainer:
         if problem is None:
             progress = self.stage.progress_at(self.step)
             self.optimizer.step(progress, norm, self.watch.rate_factor)
+            rows = self.stage.refine(self.step)
+            if rows is not None and len(rows):
+                groups = self.stage.representation.parameter_groups().values()
+                self.optimizer.forget([p for group in groups for p in group], rows)
             self.step += 1
         return result, problem
 

@@ -13,7 +13,7 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 import warp as wp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from dreamlab.core.mesh import Mesh
@@ -55,7 +55,14 @@ def _signed_kernel(
 
 
 def sample_surface(mesh: Mesh, count: int, seed: int) -> Float[ndarray, "count 3"]:
-    """Draw points uniformly by area.
+    """Draw points uniformly by area."""
+    return sample_faces(mesh, count, seed)[0]
+
+
+def sample_faces(
+    mesh: Mesh, count: int, seed: int
+) -> tuple[Float[ndarray, "count 3"], Int[ndarray, " count"]]:
+    """Draw points uniformly by area; return them and the numbers of their triangles.
 
     Source: barycentric weights after Osada et al. 2002, "Shape distributions", eq. 1.
     """
@@ -64,7 +71,7 @@ def sample_surface(mesh: Mesh, count: int, seed: int) -> Float[ndarray, "count 3
     face = rng.choice(len(areas), size=count, p=areas / areas.sum())
     root, along = np.sqrt(rng.random(count)), rng.random(count)
     weight = np.stack([1 - root, root * (1 - along), root * along], axis=1)
-    return np.einsum("nkc,nk->nc", mesh.triangles[face].astype(np.float64), weight)
+    return np.einsum("nkc,nk->nc", mesh.triangles[face].astype(np.float64), weight), face
 
 
 def distances_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:

@@ -1,0 +1,165 @@
+"""Rendering of Gaussians: project, splat, and the rest as other renderers do.
+
+Colour, depth and, where asked for, normals and squared depth are features of the Gaussians. A
+normal is the Gaussian's shortest axis, turned to the camera. Depth is the distance to the mean, not
+normalised.
+
+Source: Kerbl et al. 2023 (3D Gaussian splatting); normals as in Guédon and Lepetit 2024 (SuGaR).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dreamlab.core.cameras import Cameras
+from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Splats, Splatted
+from dreamlab.core.render import Render
+from dreamlab.ops.splat.project import Projected, project, rotation_matrices
+from dreamlab.ops.splat.splat import splat
+from dreamlab.renderers.background import Background, BackgroundConfig
+from dreamlab.renderers.shading import Shading, shade
+
+EMPTY_ALPHA = 1e-5
+"""Opacity below which a ray has no meaningful depth variance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the splatting renderer."""
+
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    """What is behind the object."""
+    backend: Literal["auto", "reference", "warp"] = "auto"
+    """Which kernels splat."""
+
+
+class SplatRenderer(nn.Module):
+    """Renders `Splatted` objects; owns the background, not the Gaussians."""
+
+    def __init__(
+        self, config: Config, gaussians: Splatted, generator: torch.Generator | None = None
+    ) -> None:
+        """Build the renderer; `generator` (CPU) draws the initial background network."""
+        super().__init__()
+        self.config = config
+        # In a tuple, so that the Gaussians' parameters do not count as the renderer's.
+        self._gaussians = (gaussians,)
+        self.background = Background(config.background, generator)
+
+    @property
+    def gaussians(self) -> Splatted:
+        return self._gaussians[0]
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the group "background" if the background is learned."""
+        parameters = list(self.background.parameters())
+        return {"background": parameters} if parameters else {}
+
+    def update(self, step: int, progress: float, generator: torch.Generator) -> None:
+        """Do nothing: lists of Gaussians are made anew for each picture."""
+
+    def forward(
+        self,
+        cameras: Cameras,
+        height: int,
+        width: int,
+        *,
+        shading: Shading,
+        training: bool,
+        generator: torch.Generator | None = None,
+        background: Float[Tensor, "*shape 3"] | None = None,
+        normals: bool = False,
+        depth_variance: bool = False,
+    ) -> Render:
+        """Render all views.
+
+        Args:
+            cameras: world space.
+            height: of the images, pixels; also `width`.
+            shading: one entry for each camera.
+            training: draw backgrounds, keep gradients, and let the Gaussians observe theirs.
+            generator: CPU generator, needed in training.
+            background: colours instead of the renderer's own, sRGB, broadcast over the images.
+            normals: also return `normal` and `orientation` (zero).
+            depth_variance: also return `depth_variance`.
+
+        Gradients: all images to the Gaussians, rgb to the background.
+        """
+        if training and generator is None:
+            raise ValueError("rendering for training draws random numbers: give a generator")
+        normals = normals or shading.needs_normals
+        with torch.set_grad_enabled(training and torch.is_grad_enabled()):
+            directions = cameras.rays(height, width)[1]
+            behind = self.background(directions, generator=generator, training=training)
+            if background is not None:
+                behind = background.to(directions).expand_as(directions)
+            s = self.gaussians.splats()
+            geometry = (s.means, s.quaternions, s.scales, s.opacities)
+            projected = project(*geometry, cameras, height, width)
+            if projected.mean.requires_grad:
+                _report(projected, self.gaussians, height)
+            normal = _normals(s, cameras) if normals else None
+            color = s.colors.expand(len(cameras), -1, -1)
+            if normal is not None:
+                color = shade(color, normal, shading)
+            features = {"color": color, "depth": projected.distance[..., None]}
+            if normal is not None:
+                features["normal"] = normal
+            if depth_variance:
+                features["square"] = projected.distance[..., None].square()
+            widths = [feature.shape[-1] for feature in features.values()]
+            columns = torch.cat(list(features.values()), dim=-1)
+            picture, alpha = splat(projected, columns, height, width, backend=self.config.backend)
+            images = dict(zip(features, picture.split(widths, dim=-1), strict=True))
+            return Render(
+                rgb=images["color"] + (1 - alpha) * behind,
+                alpha=alpha,
+                depth=images["depth"],
+                normal=images.get("normal"),
+                depth_variance=_variance(images, alpha) if depth_variance else None,
+                orientation=torch.zeros_like(alpha) if normals else None,
+            )
+
+
+def _report(projected: Projected, gaussians: Splatted, height: int) -> None:
+    """Tell the Gaussians, when it is known, how long dL/dmean is, in picture heights."""
+
+    def tell(gradient: Tensor) -> None:
+        length = (gradient * height).norm(dim=-1) * projected.is_visible
+        gaussians.observe(length.sum(dim=0), projected.is_visible.any(dim=0))
+
+    projected.mean.register_hook(tell)
+
+
+def _normals(s: Splats, cameras: Cameras) -> Float[Tensor, "batch gaussians 3"]:
+    """Return the shortest axis of every Gaussian, turned to each camera."""
+    shortest = s.scales.argmin(dim=1)
+    axis = rotation_matrices(s.quaternions)[torch.arange(len(shortest)), :, shortest]
+    toward = cameras.position[:, None] - s.means[None]
+    facing = (axis[None] * toward).sum(dim=-1, keepdim=True)
+    return torch.where(facing < 0, -axis, axis)
+
+
+def _variance(images: dict[str, Tensor], alpha: Tensor) -> Tensor:
+    mean, square = (images[n] / alpha.clamp(min=EMPTY_ALPHA) for n in ("depth", "square"))
+    return (square - mean.square()).clamp(min=0)
+
+
+def build(
+    config: Config, gaussians: Any, generator: torch.Generator | None = None
+) -> SplatRenderer:
+    """Make the renderer; `generator` (CPU) draws the initial background network.
+
+    Raises:
+        InputError: the representation has no Gaussians.
+    """
+    if not isinstance(gaussians, Splatted):
+        raise InputError(
+            f"the renderer splat cannot draw a {type(gaussians).__name__}, which has no Gaussians.",
+            "use the representation gaussians, or another renderer.",
+        )
+    return SplatRenderer(config, gaussians, generator)

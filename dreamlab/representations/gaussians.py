@@ -1,0 +1,204 @@
+"""3D Gaussians: ellipsoids of colour that are splatted.
+
+A Gaussian has a mean, standard deviations exp(l) along its own axes, a rotation q, an opacity
+sigmoid(a) and an albedo sigmoid(c), sRGB, that does not depend on the view: view-dependent colour
+lets score distillation cheat. Parameters have room for `max_count` Gaussians, of which the `alive`
+ones are drawn; density control (`density_control.py`) moves dead ones to where more are needed. So
+shapes of tensors never change, and neither do checkpoints and optimiser states.
+
+For the export the object is the volume of the local density; see `ops.splat.query`.
+
+Regularisers, means over living Gaussians: `opacity_mean`, `scale_mean` (world units), `anisotropy`,
+the logarithm of the largest over the middle standard deviation, which pulls needles to discs.
+
+Source: Kerbl et al. 2023 (3D Gaussian splatting); Tang et al. 2024 (DreamGaussian) for text to 3D.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import ColorAt, Splats
+from dreamlab.ops.splat.query import GaussianIndex, build_index
+from dreamlab.ops.triangles.distance import sample_faces
+from dreamlab.representations.density_control import Control, DensityControl
+
+CHUNK = 1 << 18
+"""Points asked at once; bounds memory to about 50 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the Gaussians."""
+
+    count: int = 3000
+    """Gaussians to start with."""
+    max_count: int = 8000
+    """Gaussians there may be."""
+    half_extent: float = 1.0
+    """Half the side of the cube that the object lies in, world units."""
+    radius: float = 0.4
+    """Radius of the ball that they start in, world units."""
+    opacity: float = 0.1
+    """Opacity to start with, in (0, 1)."""
+    control: Control = field(default_factory=Control)
+    """How Gaussians are added, moved and removed."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= self.max_count:
+            raise ValueError(
+                f"count must be from 1 to max_count ({self.max_count}), got {self.count}"
+            )
+        if not 0 < self.radius < self.half_extent:
+            raise ValueError(
+                f"radius must lie between 0 and half_extent ({self.half_extent}), got {self.radius}"
+            )
+        if not 0 < self.opacity < 1:
+            raise ValueError(f"opacity must be in (0, 1), got {self.opacity}")
+
+
+class Gaussians(nn.Module):
+    """Gaussians with density control; satisfies `Splatted`, `Volume` and `Representation`."""
+
+    alive: Tensor
+
+    def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
+        """Fill the ball with grey Gaussians; `generator` (CPU) draws their places."""
+        super().__init__()
+        self.config, self.half_extent = config, config.half_extent
+        room = config.max_count
+        direction = torch.nn.functional.normalize(torch.randn(room, 3, generator=generator), dim=-1)
+        radius = config.radius * torch.rand(room, 1, generator=generator) ** (1 / 3)
+        # as far apart as their number leaves them in the ball
+        gap = config.radius * (4 / 3 * math.pi / config.count) ** (1 / 3)
+        self.mean = nn.Parameter(direction * radius)
+        self.log_scale = nn.Parameter(torch.full((room, 3), math.log(0.6 * gap)))
+        self.quaternion = nn.Parameter(torch.randn(room, 4, generator=generator))
+        self.opacity_logit = nn.Parameter(torch.full((room,), _logit(config.opacity)))
+        self.color_logit = nn.Parameter(torch.zeros(room, 3))
+        self.register_buffer("alive", torch.arange(room) < config.count)
+        self.control = DensityControl(config.control, room)
+        self._index: GaussianIndex | None = None
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the groups "mean", "scale", "rotation", "opacity" and "color"."""
+        return {
+            "mean": [self.mean],
+            "scale": [self.log_scale],
+            "rotation": [self.quaternion],
+            "opacity": [self.opacity_logit],
+            "color": [self.color_logit],
+        }
+
+    def set_progress(self, progress: float) -> None:
+        """Forget what was indexed: the Gaussians may have moved."""
+        self._index = None
+
+    def splats(self) -> Splats:
+        """Return the living Gaussians; differentiable."""
+        rows = torch.nonzero(self.alive)[:, 0]
+        return Splats(
+            self.mean[rows],
+            self.quaternion[rows],
+            self.log_scale[rows].exp(),
+            self.opacity_logit[rows].sigmoid(),
+            self.color_logit[rows].sigmoid(),
+        )
+
+    def observe(
+        self, gradient: Float[Tensor, " gaussians"], seen: Bool[Tensor, " gaussians"]
+    ) -> None:
+        """Take note of the living Gaussians' gradients on the screen."""
+        self.control.observe(torch.nonzero(self.alive)[:, 0], gradient, seen)
+
+    @torch.no_grad()
+    def refine(
+        self, step: int, progress: float, generator: torch.Generator
+    ) -> Int[Tensor, " rows"]:
+        """Add, move and remove Gaussians if that is due; return the rows that are new."""
+        self._index = None
+        return self.control.refine(self, step, progress, generator)
+
+    def regularisers(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of the module docstring."""
+        rows = torch.nonzero(self.alive)[:, 0]
+        ordered = self.log_scale[rows].sort(dim=1).values
+        return {
+            "opacity_mean": self.opacity_logit[rows].sigmoid().mean(),
+            "scale_mean": self.log_scale[rows].exp().mean(),
+            "anisotropy": (ordered[:, 2] - ordered[:, 1]).mean(),
+        }
+
+    @torch.no_grad()
+    def density_grid(self, resolution: int) -> Float[Tensor, "resolution resolution resolution"]:
+        """Sample the local density at nodes that span the cube, axes in order x, y, z.
+
+        Raises:
+            InputError: fewer than 2 nodes an axis.
+        """
+        if resolution < 2:
+            raise InputError(f"resolution must be at least 2, got {resolution}.", "raise it.")
+        device = self.mean.device
+        axis = torch.linspace(-self.half_extent, self.half_extent, resolution, device=device)
+        points = torch.cartesian_prod(axis, axis, axis)
+        density = self._ask(points, lambda density, _: density)
+        return density.reshape(resolution, resolution, resolution)
+
+    @torch.no_grad()
+    def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return the albedo at world points, sRGB in [0, 1]; no gradient."""
+        return self._ask(points, lambda _, color: color)
+
+    def _ask(self, points: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        if self._index is None:
+            s = self.splats()
+            parts = (s.means, s.quaternions, s.scales, s.opacities, s.colors)
+            self._index = build_index(*parts, self.half_extent)
+        return torch.cat([pick(*self._index.at(chunk)) for chunk in points.split(CHUNK)])
+
+    @torch.no_grad()
+    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
+        """Become a mesh: cover its surface with flat, nearly opaque Gaussians."""
+        count, device = self.config.count, self.mean.device
+        points, normals = _surface_points(mesh, count)
+        gap = math.sqrt(float(mesh.face_areas.sum()) / count)
+        self.mean[:count] = points.to(device)
+        self.quaternion[:count] = _turned_to(normals).to(device)
+        flat = torch.tensor([0.6 * gap, 0.6 * gap, 0.15 * gap])
+        self.log_scale[:count] = flat.log().to(device)
+        self.opacity_logit[:count] = _logit(0.9)
+        self.color_logit[:count] = color_at(points.to(device)).clamp(0.01, 0.99).logit()
+        self.alive.copy_(torch.arange(len(self.alive), device=device) < count)
+        self._index = None
+
+
+def _logit(value: float) -> float:
+    return math.log(value / (1 - value))
+
+
+def _surface_points(mesh: Mesh, count: int) -> tuple[Tensor, Tensor]:
+    """Return points on the surface and the normals of their triangles."""
+    points, faces = sample_faces(mesh, count, seed=0)
+    a, b, c = np.moveaxis(mesh.triangles[faces].astype(np.float64), 1, 0)
+    normals = torch.from_numpy(np.cross(b - a, c - a)).float()
+    return torch.from_numpy(points).float(), torch.nn.functional.normalize(normals, dim=-1)
+
+
+def _turned_to(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """Return quaternions that turn the z axis to unit vectors: the half-way rotation."""
+    x, y, z = normals.unbind(dim=-1)
+    quaternion = torch.stack([1 + z, -y, x, torch.zeros_like(z)], dim=-1)
+    upside_down = normals.new_tensor([0.0, 1.0, 0.0, 0.0])
+    return torch.where((z < -0.9999)[:, None], upside_down, quaternion)
+
+
+def build(config: Config, generator: torch.Generator | None = None) -> Gaussians:
+    """Make the representation; `generator` (CPU) draws where the Gaussians start."""
+    return Gaussians(config, generator)

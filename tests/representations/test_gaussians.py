@@ -1,0 +1,217 @@
+"""Gaussians: what they start as and become, their volume, and density control."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import Refining, Representation, Splatted, Volume
+from dreamlab.ops.splat.project import rotation_matrices
+from dreamlab.ops.splat.query import build_index
+from dreamlab.representations.density_control import MAX_COPIES, Control, share_out
+from dreamlab.representations.gaussians import Config, build
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small(**settings):
+    control = Control(begin=0.0, end=1.0, every=1, **settings.pop("control", {}))
+    defaults = {"count": 60, "max_count": 100, "control": control}
+    return build(Config(**(defaults | settings)), seeded())
+
+
+def test_it_starts_as_a_ball_of_grey_gaussians():
+    gaussians = small(count=500, max_count=600, radius=0.4)
+    for protocol in (Splatted, Volume, Refining, Representation):
+        assert isinstance(gaussians, protocol)
+    splats = gaussians.splats()
+    assert len(splats.means) == 500 and gaussians.alive.sum() == 500
+    radii = splats.means.norm(dim=1)
+    assert radii.max() <= 0.4
+    assert (radii < 0.2).float().mean().item() == pytest.approx(1 / 8, abs=0.05)
+    assert (splats.colors == 0.5).all() and (splats.opacities - 0.1).abs().max() < 1e-6
+
+
+def exact_density(splats, points):
+    """The formula of `ops.splat.query`, every Gaussian at every point."""
+    root = rotation_matrices(splats.quaternions) * splats.scales[:, None]
+    inverse = torch.linalg.inv(root @ root.transpose(1, 2))
+    d = points[:, None] - splats.means
+    return splats.opacities * torch.exp(-0.5 * torch.einsum("pni,nij,pnj->pn", d, inverse, d))
+
+
+def test_density_and_colour_at_points_follow_their_formula():
+    draw = seeded(1)
+    gaussians = small(opacity=0.6)
+    with torch.no_grad():
+        gaussians.color_logit.copy_(torch.randn(100, 3, generator=draw))
+        gaussians.log_scale += torch.randn(100, 3, generator=draw) * 0.5
+        splats = gaussians.splats()
+        points = torch.rand(400, 3, generator=draw) * 1.2 - 0.6
+        each = exact_density(splats, points)
+        parts = (splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors)
+        density, color = build_index(*parts, 1.0).at(points)
+    torch.testing.assert_close(density, each.sum(1), atol=0.01, rtol=0.01)
+    dense = each.sum(1) > 0.2
+    expected = (each @ splats.colors) / each.sum(1, keepdim=True)
+    torch.testing.assert_close(color[dense], expected[dense], atol=0.02, rtol=0)
+    far = torch.tensor([[5.0, 0, 0]])
+    nearest = (splats.means - far).norm(dim=1).argmin()
+    assert torch.equal(gaussians.color_at(far)[0], splats.colors[nearest])
+    grid = gaussians.density_grid(5)
+    assert grid[2, 2, 2].item() == pytest.approx(
+        exact_density(splats, torch.zeros(1, 3)).sum().item(), abs=0.01
+    )
+
+
+def test_it_can_become_a_mesh_with_colours():
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    mesh = Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int64))
+    gaussians = small(count=400, max_count=400)
+    gaussians.adopt(mesh, lambda points: (points > 0).float() * 0.6 + 0.2)
+    splats = gaussians.splats()
+    assert (splats.means.norm(dim=1) - 0.5).abs().max() < 0.01
+    # the short axis is the normal
+    axis = rotation_matrices(splats.quaternions)[:, :, 2]
+    outward = torch.nn.functional.normalize(splats.means, dim=-1)
+    assert (axis * outward).sum(-1).min() > 0.98
+    assert (splats.scales[:, 2] < splats.scales[:, 0]).all()
+    expected = (splats.means > 0).float() * 0.6 + 0.2
+    torch.testing.assert_close(splats.colors, expected, atol=1e-4, rtol=0)
+
+
+def observe(gaussians, gradient):
+    gaussians.observe(gradient, torch.ones(len(gradient), dtype=torch.bool))
+
+
+def test_growth_keeps_company_to_the_largest_gradients():
+    gaussians = small(control={"share": 0.1, "split_above": 10.0})
+    gradient = torch.rand(60, generator=seeded(2))
+    observe(gaussians, gradient)
+    parents = gradient.topk(6).indices
+    changed = gaussians.refine(1, 0.5, seeded(3))
+    assert gaussians.alive.sum() == 66
+    assert sorted(changed.tolist()) == list(range(60, 66))  # clones only
+    for child in range(60, 66):
+        assert any(torch.equal(gaussians.mean[child], gaussians.mean[p]) for p in parents)
+
+
+def test_large_gaussians_are_split_into_smaller_ones_inside_them():
+    gaussians = small(control={"share": 0.1, "split_above": 1e-4})
+    observe(gaussians, torch.arange(60.0))
+    before = gaussians.mean[59].detach().clone()
+    scale = gaussians.log_scale[59].exp().max().item()
+    changed = gaussians.refine(1, 0.5, seeded(3))
+    assert 59 in changed.tolist() and len(changed) == 12
+    moved = (gaussians.mean[59] - before).norm().item()
+    assert 0 < moved < 5 * scale
+    assert gaussians.log_scale[59].exp().max().item() == pytest.approx(scale / 1.6)
+
+
+def test_there_are_never_more_than_fit():
+    gaussians = small(count=95, control={"share": 1.0, "split_above": 10.0})
+    for step in range(1, 4):
+        observe(gaussians, torch.ones(int(gaussians.alive.sum())))
+        gaussians.refine(step, 0.5, seeded(step))
+    assert gaussians.alive.sum() == 100
+
+
+def test_faint_and_huge_gaussians_die_but_never_the_last():
+    gaussians = small(control={"name": "prune"})
+    with torch.no_grad():
+        gaussians.opacity_logit[:10] = -8
+        gaussians.log_scale[10:15] = 0.0
+    assert len(gaussians.refine(1, 0.5, seeded())) == 0
+    assert gaussians.alive.nonzero()[:, 0].tolist() == list(range(15, 60))
+    with torch.no_grad():
+        gaussians.opacity_logit.fill_(-8)
+    gaussians.refine(2, 0.5, seeded())
+    assert gaussians.alive.sum() == 1
+    kept = small(control={"name": "none"})
+    with torch.no_grad():
+        kept.opacity_logit.fill_(-8)
+    kept.refine(1, 0.5, seeded())
+    assert kept.alive.sum() == 60
+
+
+@pytest.mark.parametrize("copies", [2, 3, MAX_COPIES])
+def test_copies_look_as_one_did(copies):
+    """Blended front to back at their common mean, and summed over a line through it."""
+    o = torch.tensor([0.7])
+    new, shrink = share_out(o, torch.tensor([copies]))
+    assert (1 - (1 - new) ** copies).item() == pytest.approx(0.7, rel=1e-5)
+    x = torch.linspace(-8, 8, 4001)
+    one = (o * torch.exp(-0.5 * x**2)).sum()
+    alpha = new * torch.exp(-0.5 * (x / shrink) ** 2)
+    many = (1 - (1 - alpha) ** copies).sum()
+    assert (many / one).item() == pytest.approx(1, abs=0.01)
+
+
+def test_relocation_brings_dead_gaussians_to_opaque_ones():
+    gaussians = small(control={"name": "relocate", "share": 0.3})
+    with torch.no_grad():
+        gaussians.opacity_logit[:40] = -3.0  # faint, but not dead
+        gaussians.opacity_logit[40:60] = 2.0
+    changed = gaussians.refine(1, 0.5, seeded(5))
+    assert gaussians.alive.sum() == 78
+    newcomers = range(60, 78)
+    assert set(newcomers) <= set(changed.tolist())
+    near_opaque = [
+        any(torch.equal(gaussians.mean[i], gaussians.mean[j]) for j in range(40, 60))
+        for i in newcomers
+    ]
+    assert sum(near_opaque) > 14
+
+
+def test_rounds_come_when_they_are_due():
+    control = Control(begin=0.2, end=0.6, every=10, share=0.5, split_above=10.0)
+    gaussians = build(Config(count=10, max_count=50, control=control), seeded())
+    grown = []
+    for step in range(0, 100, 5):
+        observe(gaussians, torch.ones(int(gaussians.alive.sum())))
+        if len(gaussians.refine(step, step / 100, seeded())):
+            grown.append(step)
+    assert grown == [20, 30, 40, 50, 60][: len(grown)] and len(grown) >= 3
+
+
+def test_a_saved_state_goes_on_as_the_first():
+    first, second = small(), small()
+    observe(first, torch.rand(60, generator=seeded(1)))
+    second.load_state_dict(first.state_dict())
+    for gaussians in (first, second):
+        gaussians.refine(1, 0.5, seeded(4))
+    assert torch.equal(first.alive, second.alive)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_needles_are_anisotropic_and_discs_are_not():
+    gaussians = small()
+    with torch.no_grad():
+        gaussians.log_scale.copy_(torch.tensor([0.0, 0.0, -3.0]))
+    assert gaussians.regularisers()["anisotropy"].item() == 0
+    with torch.no_grad():
+        gaussians.log_scale.copy_(torch.tensor([0.0, -3.0, -3.0]))
+    assert gaussians.regularisers()["anisotropy"].item() == pytest.approx(3)
+    assert gaussians.regularisers()["opacity_mean"].item() == pytest.approx(0.1)
+    expected = (1 + 2 * math.exp(-3)) / 3
+    assert gaussians.regularisers()["scale_mean"].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"count": 0}, {"count": 20, "max_count": 10}, {"radius": 2.0}, {"opacity": 1.0}]
+)
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Config(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"every": 0}, {"begin": 0.9, "end": 0.1}, {"share": 0.0}])
+def test_wrong_control_is_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        Control(**settings)

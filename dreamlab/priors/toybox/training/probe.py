@@ -28,8 +28,9 @@ from dreamlab.priors.toybox.world.scenes import Item, Scene, pack, sample_simple
 from dreamlab.priors.toybox.world.tracer import trace
 from dreamlab.priors.toybox.world.views import sample_views, view_word
 
-TIMES = (0.6, 0.85)
-"""Noise levels t, as fractions of the schedule."""
+TIMES = (0.6, 0.85, 0.97)
+"""Noise levels t, as fractions of the schedule; at the last one a picture tells almost nothing, so
+all that is drawn comes from the caption."""
 _OTHER_VIEW = {"front": "back", "back": "front", "side": "front", "overhead": "side"}
 
 

@@ -25,7 +25,7 @@ from dreamlab.priors.toybox.training.card import TrainingFacts, write_card
 from dreamlab.priors.toybox.training.curves import Curve, draw_curves
 from dreamlab.priors.toybox.training.dataset import SHARD_SIZE, render_samples
 from dreamlab.priors.toybox.training.decoder import psnr
-from dreamlab.priors.toybox.training.probe import make_probe, measure
+from dreamlab.priors.toybox.training.probe import TIMES, make_probe, measure
 from dreamlab.priors.toybox.training.sample import make_pipeline, sample_grid
 from dreamlab.priors.toybox.training.session import (
     OnProgress,
@@ -107,7 +107,7 @@ def read_curves(path: Path) -> list[Curve]:
     lines = read_log(path)
     shown = (
         *(("decoder", "loss"), ("decoder", "psnr"), ("diffusion", "loss")),
-        *(("probe", f"{word}@0.85") for word in ("object", "color", "view")),
+        *(("probe", f"{word}@{TIMES[-1]}") for word in ("object", "color", "view")),
     )
     curves: list[Curve] = []
     for phase, value in shown:

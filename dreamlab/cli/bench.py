@@ -65,6 +65,12 @@ def ops(
     points: Annotated[
         int, typer.Option("--points", min=1, help="Points that the hash grid encodes.")
     ] = 160_000,
+    gaussians: Annotated[
+        int, typer.Option("--gaussians", min=1, help="Gaussians that are splatted.")
+    ] = 20_000,
+    cells: Annotated[
+        int, typer.Option("--cells", min=2, help="Cells an axis of the grid that is marched.")
+    ] = 51,
     warm_up: Annotated[
         int, typer.Option("--warm-up", min=1, help="Training steps before a stage is timed.")
     ] = 100,
@@ -83,7 +89,8 @@ def ops(
         from dreamlab.core.config import build
         from dreamlab.evaluation.speed.suite import SpeedConfig, machine, measure
 
-        given = {"recipe": recipe, "points": points, "warm_up": warm_up, "repeats": repeats}
+        given = {"recipe": recipe, "points": points, "gaussians": gaussians, "cells": cells}
+        given |= {"warm_up": warm_up, "repeats": repeats}
         config = build(SpeedConfig, given | {"overrides": overrides or []})
         about = machine()
         output.event("machine", **about)

@@ -32,6 +32,9 @@ class BackgroundConfig:
     """Solid colour, sRGB in [0, 1]; also what evaluation shows instead of random ones."""
     random_probability: float = 0.5
     """For random and learned: chance that a training view gets a drawn colour."""
+    random_low: float = 0.0
+    """Least value of the channels of drawn colours; priors know some backgrounds better than
+    others."""
     hidden_width: int = 16
     """For learned: width of the network's hidden layer."""
 
@@ -40,6 +43,8 @@ class BackgroundConfig:
             raise ValueError(f"color must be three numbers in [0, 1], got {self.color}")
         if not 0 <= self.random_probability <= 1:
             raise ValueError(f"random_probability must be in [0, 1], got {self.random_probability}")
+        if not 0 <= self.random_low < 1:
+            raise ValueError(f"random_low must be in [0, 1), got {self.random_low}")
         if self.hidden_width < 1:
             raise ValueError(f"hidden_width must be at least 1, got {self.hidden_width}")
 
@@ -88,7 +93,8 @@ class Background(nn.Module):
         if not training:
             return behind
         num_views = len(directions)
-        color = torch.rand(num_views, 1, 1, 3, generator=generator).to(directions)
+        drawn = torch.rand(num_views, 1, 1, 3, generator=generator).to(directions)
+        color = self.config.random_low + (1 - self.config.random_low) * drawn
         u = torch.rand(num_views, 1, 1, 1, generator=generator).to(directions)
         if self.config.name == "solid":
             return behind

@@ -7,14 +7,14 @@ import torch
 from typer.testing import CliRunner
 
 from dreamlab.cli.main import app
-from dreamlab.evaluation.speed import kernels, main_job, suite
+from dreamlab.evaluation.speed import kernels, main_job, suite, surfaces
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, Goal
 
 TINY = (
     "stages.nerf.views=1",
     "stages.nerf.milestones=[{until: 1.0, size: 16}]",
     "stages.nerf.representation.grid.num_levels=4",
-    *("--points", "80", "--warm-up", "1", "--repeats", "1"),
+    *("--points", "80", "--gaussians", "50", "--cells", "4", "--warm-up", "1", "--repeats", "1"),
 )
 
 
@@ -24,6 +24,7 @@ def run(*arguments: str):
 
 def test_all_figures_are_taken_and_told_a_line_each(monkeypatch):
     monkeypatch.setattr(main_job, "STEPS", 1)
+    monkeypatch.setattr(surfaces, "MESH_CELLS", 4)
     monkeypatch.setattr(kernels, "TABLE_GOALS", {8: 8.0, 7: 10.0})
     threads = torch.get_num_threads()
     result = run(*TINY, "--json", "--quiet")
@@ -35,7 +36,10 @@ def test_all_figures_are_taken_and_told_a_line_each(monkeypatch):
     assert [figure["unit"] for figure in figures].count("ms") == 1
     for name, count in (
         ("hash grid, ", 4),
-        ("on two threads", 3 * CAN_TIME_THREADS),
+        ("on two threads", 5 * CAN_TIME_THREADS),
+        ("rasterize + interpolate + antialias", 1),
+        ("splat, forward", 1),
+        ("marching tetrahedra", 1),
         ("classifier-free guidance", 1),
         ("steps over their guidance", 1),
         ("steps without guidance", 1),

@@ -10,6 +10,7 @@ import torch
 from dreamlab.evaluation.speed.figures import Figure
 from dreamlab.evaluation.speed.kernels import kernel_figures
 from dreamlab.evaluation.speed.main_job import main_job_figures
+from dreamlab.evaluation.speed.surfaces import surface_figures
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import SAMPLE_PROMPT, load_recipe
@@ -25,17 +26,20 @@ class SpeedConfig:
     """Settings of the recipe to change, as key=value."""
     points: int = 160_000
     """Points that the hash grid encodes."""
+    gaussians: int = 20_000
+    """Gaussians that are splatted."""
+    cells: int = 51
+    """Cells an axis of the tetrahedral grid that is marched; it has 12 n^3 tetrahedra."""
     warm_up: int = 100
     """Training steps before the stage is timed."""
     repeats: int = 5
     """Timed calls of everything; figures are their medians."""
 
     def __post_init__(self) -> None:
-        if min(self.points, self.warm_up, self.repeats) < 1:
-            raise ValueError(
-                f"points, warm_up and repeats must be at least 1, got {self.points}, "
-                f"{self.warm_up} and {self.repeats}"
-            )
+        for name in ("points", "gaussians", "cells", "warm_up", "repeats"):
+            least = 2 if name == "cells" else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 def measure(config: SpeedConfig) -> Iterator[Figure]:
@@ -51,6 +55,7 @@ def measure(config: SpeedConfig) -> Iterator[Figure]:
     torch.set_num_threads(1)
     try:
         yield from kernel_figures(config.points, config.repeats)
+        yield from surface_figures(config.gaussians, config.cells, config.repeats)
         yield from main_job_figures(run, config.warm_up, config.repeats)
     finally:
         torch.set_num_threads(threads)

@@ -1,0 +1,127 @@
+"""Meshes and Gaussians against plain torch on one thread, and on two threads against one.
+
+The mesh is a sphere of about 20,000 triangles, the Gaussians cover one; pictures are 128 pixels
+wide. A mesh step is rasterizing, interpolating, antialiasing and the way back; it is compared with
+plain torch's z-buffer alone. Marching tetrahedra, forward and backward, are compared with making
+rows of edges unique.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dreamlab.core.cameras import turntable_cameras
+from dreamlab.core.triangles import Triangles
+from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, scaling, speedup
+from dreamlab.evaluation.speed.kernels import SCALING_GOAL
+from dreamlab.ops.backends import Backend
+from dreamlab.ops.splat.project import project
+from dreamlab.ops.splat.splat import splat
+from dreamlab.ops.triangles.antialias import antialias
+from dreamlab.ops.triangles.interpolate import interpolate
+from dreamlab.ops.triangles.rasterize import rasterize
+from dreamlab.ops.triangles.tetrahedra import TetrahedralGrid, marching_tetrahedra
+from dreamlab.ops.triangles.tetrahedra_reference import all_tetrahedra
+from dreamlab.ops.triangles.tetrahedra_reference import marching_tetrahedra as by_rows
+from dreamlab.ops.triangles.topology import build_topology
+
+SIZE = 128
+"""Height and width of pictures, pixels."""
+MESH_CELLS = 28
+"""Cells an axis of the grid that the sphere comes from."""
+MESH_GOAL, SPLAT_GOAL, TETRAHEDRA_GOAL = 5.0, 10.0, 8.0
+
+
+def surface_figures(num_gaussians: int, cells: int, repeats: int) -> Iterator[Figure]:
+    """Time triangles, Gaussians and tetrahedra; torch must be on one thread.
+
+    Args:
+        num_gaussians: Gaussians that are splatted.
+        cells: cells an axis of the tetrahedral grid that is marched.
+        repeats: timed calls a figure.
+    """
+    mesh = _sphere(MESH_CELLS)
+    step, depth = _mesh_step(mesh), _depth_only(mesh)
+    what = f"rasterize + interpolate + antialias, forward + backward, {len(mesh.tri)} triangles"
+    yield speedup(f"{what}, against a z-buffer alone", step, depth, MESH_GOAL, repeats)
+    call = _splat_call(num_gaussians)
+    what = f"splat, forward + backward, {num_gaussians} Gaussians, {SIZE} px"
+    yield speedup(what, partial(call, "warp"), partial(call, "reference"), SPLAT_GOAL, repeats)
+    ours, rows = _tetrahedra_calls(cells)
+    what = f"marching tetrahedra, forward + backward, {12 * cells**3} tetrahedra"
+    yield speedup(what, ours, rows, TETRAHEDRA_GOAL, repeats)
+    if CAN_TIME_THREADS:
+        yield scaling(f"mesh step on two threads, {SIZE} px", step, SCALING_GOAL, repeats)
+        what = f"splat on two threads, {num_gaussians} Gaussians, {SIZE} px"
+        yield scaling(what, partial(call, "warp"), SCALING_GOAL, repeats)
+
+
+def _distances(grid: TetrahedralGrid) -> Tensor:
+    return grid.positions.norm(dim=1) - 0.7
+
+
+def _sphere(cells: int) -> Triangles:
+    grid = TetrahedralGrid(cells)
+    return marching_tetrahedra(_distances(grid), grid.positions, grid)
+
+
+def _seen(vertices: Tensor) -> Tensor:
+    """Return clip-space positions from a distance of 3."""
+    matrix = turntable_cameras(1, distance=3.0, fov_y=45.0).world_to_clip()
+    return torch.nn.functional.pad(vertices, (0, 1), value=1.0) @ matrix.transpose(1, 2)
+
+
+def _mesh_step(mesh: Triangles) -> Callable[[], object]:
+    pos = _seen(mesh.vertices).requires_grad_()
+    color = (mesh.vertices * 0.5 + 0.5).requires_grad_()
+    topology = build_topology(mesh.tri)
+
+    def run() -> object:
+        rast = rasterize(pos, mesh.tri, (SIZE, SIZE))
+        picture = antialias(interpolate(color, rast, mesh.tri), rast, pos, mesh.tri, topology)
+        return torch.autograd.grad(picture.square().sum(), (pos, color))
+
+    return run
+
+
+def _depth_only(mesh: Triangles) -> Callable[[], object]:
+    pos = _seen(mesh.vertices)
+    return lambda: rasterize(pos, mesh.tri, (SIZE, SIZE), backend="reference")
+
+
+def _splat_call(count: int) -> Callable[[Backend], object]:
+    generator = torch.Generator().manual_seed(0)
+    means = 0.7 * torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    quaternions = torch.randn(count, 4, generator=generator)
+    scales = torch.full((count, 3), 0.7 * 2 * math.sqrt(math.pi / count) * 0.6)
+    opacities = 0.2 + 0.7 * torch.rand(count, generator=generator)
+    colors = torch.rand(1, count, 3, generator=generator)
+    parts = [x.requires_grad_() for x in (means, quaternions, scales, opacities, colors)]
+    camera = turntable_cameras(1, distance=3.0, fov_y=45.0)
+
+    def call(backend: Backend) -> object:
+        projected = project(*parts[:4], camera, SIZE, SIZE)
+        picture, alpha = splat(projected, parts[4], SIZE, SIZE, backend=backend)
+        return torch.autograd.grad(picture.square().sum() + alpha.sum(), parts)
+
+    return call
+
+
+def _tetrahedra_calls(cells: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    grid = TetrahedralGrid(cells)
+    tetrahedra = all_tetrahedra(grid)
+    distance = _distances(grid).requires_grad_()
+    positions = grid.positions.requires_grad_()
+
+    def ours() -> object:
+        surface = marching_tetrahedra(distance, positions, grid)
+        return torch.autograd.grad(surface.vertices.square().sum(), (distance, positions))
+
+    def rows() -> object:
+        surface = by_rows(distance, positions, tetrahedra)
+        return torch.autograd.grad(surface.vertices.square().sum(), (distance, positions))
+
+    return ours, rows

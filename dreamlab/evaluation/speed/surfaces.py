@@ -99,12 +99,13 @@ def _splat_call(count: int) -> Callable[[Backend], object]:
     scales = torch.full((count, 3), 0.7 * 2 * math.sqrt(math.pi / count) * 0.6)
     opacities = 0.2 + 0.7 * torch.rand(count, generator=generator)
     colors = torch.rand(1, count, 3, generator=generator)
-    parts = [x.requires_grad_() for x in (means, quaternions, scales, opacities, colors)]
+    geometry = (means, quaternions, scales, opacities)
+    parts = [x.requires_grad_() for x in (*geometry, colors)]
     camera = turntable_cameras(1, distance=3.0, fov_y=45.0)
 
     def call(backend: Backend) -> object:
-        projected = project(*parts[:4], camera, SIZE, SIZE)
-        picture, alpha = splat(projected, parts[4], SIZE, SIZE, backend=backend)
+        projected = project(*geometry, camera, SIZE, SIZE)
+        picture, alpha = splat(projected, colors, SIZE, SIZE, backend=backend)
         return torch.autograd.grad(picture.square().sum() + alpha.sum(), parts)
 
     return call

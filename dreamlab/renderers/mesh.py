@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from dreamlab.core.cameras import Cameras
@@ -27,7 +27,8 @@ from dreamlab.ops.triangles.antialias import antialias
 from dreamlab.ops.triangles.interpolate import interpolate
 from dreamlab.ops.triangles.normals import vertex_normals
 from dreamlab.ops.triangles.rasterize import rasterize
-from dreamlab.renderers.background import Background, BackgroundConfig
+from dreamlab.renderers.background import BackgroundConfig
+from dreamlab.renderers.base import RendererBase
 from dreamlab.renderers.shading import Shading, shade
 
 
@@ -41,30 +42,15 @@ class Config:
     """Which kernels rasterize, interpolate and antialias."""
 
 
-class MeshRenderer(nn.Module):
-    """Renders a `Shape`; owns the background, not the shape."""
+class MeshRenderer(RendererBase[Shape]):
+    """Renders a `Shape`."""
 
     def __init__(
         self, config: Config, shape: Shape, generator: torch.Generator | None = None
     ) -> None:
         """Build the renderer; `generator` (CPU) draws the initial background network."""
-        super().__init__()
+        super().__init__(shape, config.background, generator)
         self.config = config
-        # In a tuple, so that the shape's parameters do not count as the renderer's.
-        self._shape = (shape,)
-        self.background = Background(config.background, generator)
-
-    @property
-    def shape(self) -> Shape:
-        return self._shape[0]
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the group "background" if the background is learned."""
-        parameters = list(self.background.parameters())
-        return {"background": parameters} if parameters else {}
-
-    def update(self, step: int, progress: float, generator: torch.Generator) -> None:
-        """Do nothing: a rasterizer keeps nothing between steps."""
 
     def forward(
         self,
@@ -93,13 +79,9 @@ class MeshRenderer(nn.Module):
 
         Gradients: all images to the shape's vertices, rgb to its albedo and the background.
         """
-        if training and generator is None:
-            raise ValueError("rendering for training draws random numbers: give a generator")
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
-            behind = self.background(directions, generator=generator, training=training)
-            if background is not None:
-                behind = background.to(directions).expand_as(directions)
+            behind = self.behind(directions, background, generator=generator, training=training)
             images = self._draw(cameras, origins, shading)
             color, alpha, depth, normal = images.split([3, 1, 1, 3], dim=-1)
             nothing = torch.zeros_like(alpha)
@@ -117,7 +99,7 @@ class MeshRenderer(nn.Module):
     ) -> Float[Tensor, "batch height width 8"]:
         """Return premultiplied colour, alpha, depth and normal."""
         backend = self.config.backend
-        mesh = self.shape.triangles()
+        mesh = self.scene.triangles()
         height, width = origins.shape[1:3]
         pos = _to_clip(mesh.vertices, cameras, width / height)
         rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
@@ -126,7 +108,7 @@ class MeshRenderer(nn.Module):
         seen = torch.nonzero(rast[..., 3] > 0, as_tuple=True)
         point, normal = surface[seen].split(3, dim=1)
         normal = normalize(normal, dim=-1)
-        color = shade(self.shape.albedo(point), normal, shading.of(seen[0]))
+        color = shade(self.scene.albedo(point), normal, shading.of(seen[0]))
         distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
         values = torch.cat([color, torch.ones_like(distance), distance, normal], dim=1)
         images = values.new_zeros(*rast.shape[:3], 8).index_put(seen, values)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
@@ -20,7 +20,8 @@ from dreamlab.core.protocols import Splats, Splatted
 from dreamlab.core.render import Render
 from dreamlab.ops.splat.project import Projected, project, rotation_matrices
 from dreamlab.ops.splat.splat import splat
-from dreamlab.renderers.background import Background, BackgroundConfig
+from dreamlab.renderers.background import BackgroundConfig
+from dreamlab.renderers.base import RendererBase
 from dreamlab.renderers.shading import Shading, shade
 
 EMPTY_ALPHA = 1e-5
@@ -37,30 +38,15 @@ class Config:
     """Which kernels splat."""
 
 
-class SplatRenderer(nn.Module):
-    """Renders `Splatted` objects; owns the background, not the Gaussians."""
+class SplatRenderer(RendererBase[Splatted]):
+    """Renders `Splatted` objects."""
 
     def __init__(
         self, config: Config, gaussians: Splatted, generator: torch.Generator | None = None
     ) -> None:
         """Build the renderer; `generator` (CPU) draws the initial background network."""
-        super().__init__()
+        super().__init__(gaussians, config.background, generator)
         self.config = config
-        # In a tuple, so that the Gaussians' parameters do not count as the renderer's.
-        self._gaussians = (gaussians,)
-        self.background = Background(config.background, generator)
-
-    @property
-    def gaussians(self) -> Splatted:
-        return self._gaussians[0]
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the group "background" if the background is learned."""
-        parameters = list(self.background.parameters())
-        return {"background": parameters} if parameters else {}
-
-    def update(self, step: int, progress: float, generator: torch.Generator) -> None:
-        """Do nothing: lists of Gaussians are made anew for each picture."""
 
     def forward(
         self,
@@ -89,19 +75,15 @@ class SplatRenderer(nn.Module):
 
         Gradients: all images to the Gaussians, rgb to the background.
         """
-        if training and generator is None:
-            raise ValueError("rendering for training draws random numbers: give a generator")
         normals = normals or shading.needs_normals
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             directions = cameras.rays(height, width)[1]
-            behind = self.background(directions, generator=generator, training=training)
-            if background is not None:
-                behind = background.to(directions).expand_as(directions)
-            s = self.gaussians.splats()
+            behind = self.behind(directions, background, generator=generator, training=training)
+            s = self.scene.splats()
             geometry = (s.means, s.quaternions, s.scales, s.opacities)
             projected = project(*geometry, cameras, height, width)
             if projected.mean.requires_grad:
-                _report(projected, self.gaussians, height)
+                _report(projected, self.scene, height)
             normal = _normals(s, cameras) if normals else None
             color = s.colors.expand(len(cameras), -1, -1)
             if normal is not None:

@@ -34,7 +34,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
@@ -43,7 +43,8 @@ from dreamlab.core.render import Render
 from dreamlab.ops.volume.composite import composite
 from dreamlab.ops.volume.march import Samples, march
 from dreamlab.ops.volume.occupancy import OccupancyGrid
-from dreamlab.renderers.background import Background, BackgroundConfig
+from dreamlab.renderers.background import BackgroundConfig
+from dreamlab.renderers.base import RendererBase
 from dreamlab.renderers.depth_normals import depth_normals
 from dreamlab.renderers.shading import Shading, shade
 from dreamlab.renderers.visibility import is_hidden, one_empty_sample
@@ -113,7 +114,7 @@ class Wanted:
     training: bool
 
 
-class VolumeRenderer(nn.Module):
+class VolumeRenderer(RendererBase[Field]):
     """Renders a `Field`; owns the occupancy grid and the background, not the field."""
 
     hidden_share: Tensor
@@ -123,31 +124,19 @@ class VolumeRenderer(nn.Module):
         self, config: Config, field: Field, generator: torch.Generator | None = None
     ) -> None:
         """Build the renderer; `generator` (CPU) draws the initial background network."""
-        super().__init__()
+        super().__init__(field, config.background, generator)
         self.config = config
-        # In a tuple, so that the field's parameters do not count as the renderer's.
-        self._field = (field,)
         self.step_size = 2 * 3**0.5 * field.half_extent / config.steps_per_diagonal
         self.occupancy = OccupancyGrid(config.occupancy_resolution, field.half_extent)
-        self.background = Background(config.background, generator)
         # Saved, because a resumed run must decide as an uninterrupted one about pruning.
         self.register_buffer("hidden_share", torch.zeros(()))
-
-    @property
-    def field(self) -> Field:
-        return self._field[0]
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the group "background" if the background is learned."""
-        parameters = list(self.background.parameters())
-        return {"background": parameters} if parameters else {}
 
     @torch.no_grad()
     def update(self, step: int, progress: float, generator: torch.Generator) -> None:
         """Refresh the occupancy grid if it is due at `step`; call before rendering each step."""
         if step % self.config.refresh_every == 0:
             self.occupancy.update(
-                self.field.density,
+                self.scene.density,
                 step_size=self.step_size,
                 warm_up=progress <= self.config.warm_up_until,
                 generator=generator,
@@ -183,16 +172,12 @@ class VolumeRenderer(nn.Module):
         Gradients: rgb to density, colour, normals and background; alpha, depth, its variance and
             depth normals to density; orientation to normals only; nothing to the cameras.
         """
-        if training and generator is None:
-            raise ValueError("rendering for training draws random numbers: give a generator")
         normals = normals or shading.needs_normals
         wanted = Wanted(normals and self.config.normals == "density", depth_variance, training)
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             rays = _pack(origins, directions, generator if training else None)
-            behind = self.background(directions, generator=generator, training=training)
-            if background is not None:
-                behind = background.to(directions).expand_as(directions)
+            behind = self.behind(directions, background, generator=generator, training=training)
             columns = (self._trace if training else self._trace_in_chunks)(rays, shading, wanted)
             images = {
                 name: column.reshape(*directions.shape[:3], -1) for name, column in columns.items()
@@ -217,7 +202,7 @@ class VolumeRenderer(nn.Module):
             hidden = self._hidden(rays, samples)
             samples = samples.keep(~hidden)
         points = samples.points(rays.origins, rays.directions)
-        density, albedo = self.field.density_and_color(points)
+        density, albedo = self.scene.density_and_color(points)
         if wanted.training:
             hidden = is_hidden(density.detach(), samples) if hidden is None else hidden
             self.hidden_share.copy_(hidden.float().mean())
@@ -243,7 +228,7 @@ class VolumeRenderer(nn.Module):
             rays.origins,
             rays.directions,
             self.occupancy.binary,
-            half_extent=self.field.half_extent,
+            half_extent=self.scene.half_extent,
             step_size=self.step_size,
             jitter=rays.jitter,
             backend=self.config.backend,
@@ -253,7 +238,7 @@ class VolumeRenderer(nn.Module):
     @torch.no_grad()
     def _hidden(self, rays: Rays, samples: Samples) -> Bool[Tensor, " samples"]:
         """Return which samples are hidden, from a pass that evaluates only the density."""
-        density = self.field.density(samples.points(rays.origins, rays.directions))
+        density = self.scene.density(samples.points(rays.origins, rays.directions))
         return is_hidden(density, samples)
 
     def _normals(
@@ -268,7 +253,7 @@ class VolumeRenderer(nn.Module):
             weights = composite(density, nothing, samples, backend=self.config.backend).weights
             heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
             ray_index = samples.ray_index[heavy]
-        normal = self.field.normal(points[heavy])
+        normal = self.scene.normal(points[heavy])
         away = (normal * rays.directions[ray_index]).sum(-1).clamp(min=0)
         orientation = torch.zeros_like(rays.origins[:, 0])
         orientation = orientation.index_add(0, ray_index, weights[heavy] * away.square())

@@ -11,7 +11,7 @@ from dreamlab.core.protocols import ColorAt
 from dreamlab.ops.triangles.distance import sample_surface
 
 STEPS = 250
-"""Optimisation steps; on the mushroom of the toybox world the error then falls no more."""
+"""Optimisation steps."""
 POINTS = 4096
 """Points a step, of a pool ten times as large."""
 

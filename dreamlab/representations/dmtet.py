@@ -184,9 +184,8 @@ def _laplacian(vertices: Tensor, edges: Tensor) -> Float[Tensor, ""]:
     a, b = edges.long().unbind(dim=1)
     start, end = torch.cat([a, b]), torch.cat([b, a])
     count = torch.bincount(start, minlength=len(vertices)).clamp(min=1)[:, None]
-    place = (start[:, None] * 3 + torch.arange(3, device=start.device)).flatten()
-    total = torch.zeros_like(vertices).flatten().index_add(0, place, vertices[end].flatten())
-    return (vertices - total.reshape(-1, 3) / count).square().sum(dim=-1).mean()
+    total = torch.zeros_like(vertices).index_add(0, start, vertices[end])
+    return (vertices - total / count).square().sum(dim=-1).mean()
 
 
 def _sign_changes(ends: Float[Tensor, "edges 2"]) -> Float[Tensor, ""]:

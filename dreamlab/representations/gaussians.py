@@ -31,7 +31,7 @@ from dreamlab.ops.triangles.distance import sample_faces
 from dreamlab.representations.density_control import Control, DensityControl
 
 CHUNK = 1 << 18
-"""Points asked at once; bounds memory to about 50 MB."""
+"""Points asked at once; bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ vertices, and is counter-clockwise seen from outside. The margin m keeps the cro
 edges apart where a vertex lies on the surface.
 
 Nothing is looked up in a table of the whole grid: signs are compared slice by slice, and an edge is
-numbered by its midpoint. So any resolution is ready at once, and a step costs little more than a
-look at every sign.
+numbered by its midpoint. So any resolution is ready at once.
 
 Sources: Doi and Koide 1991 (marching tetrahedra); Shen et al. 2021 (DMTet); Labelle and Shewchuk
 2007 (body-centred grids).

@@ -1,12 +1,14 @@
 """A triangle mesh as tensors, with gradients; `core.mesh` is one for files."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreamlab.core.mesh import Mesh
+from dreamlab.core.topology import Topology, build_topology
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Triangles:
     """World units; differentiable."""
     tri: Int[Tensor, "triangles 3"]
     """Vertex numbers, counter-clockwise seen from outside."""
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The edges of the triangles; found once."""
+        return build_topology(self.tri)
 
     def to_mesh(self) -> Mesh:
         """Return the mesh as plain arrays."""

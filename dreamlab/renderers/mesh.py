@@ -112,7 +112,7 @@ class MeshRenderer(RendererBase[Shape]):
         distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
         values = torch.cat([color, torch.ones_like(distance), distance, normal], dim=1)
         images = values.new_zeros(*rast.shape[:3], 8).index_put(seen, values)
-        return antialias(images, rast, pos, mesh.tri, backend=backend)
+        return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
 
 
 def _to_clip(

@@ -32,7 +32,6 @@ from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.distance import signed_distances
 from dreamlab.ops.triangles.normals import face_normals
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
-from dreamlab.ops.triangles.topology import build_topology
 from dreamlab.representations.colors import fit_colors
 from dreamlab.representations.features import CHUNK, FeatureConfig, HashFeatures
 
@@ -88,6 +87,7 @@ class TetrahedralMesh(nn.Module):
         self.register_buffer("progress", torch.ones(()))
         self.register_load_state_dict_post_hook(_restore_progress)
         self.set_progress(1.0)
+        self._kept: tuple[object, Surface] | None = None
 
     @property
     def grid(self) -> TetrahedralGrid:
@@ -116,7 +116,24 @@ class TetrahedralMesh(nn.Module):
         return self.distance.where(~self.grid.is_border, self.grid.spacing)
 
     def surface(self) -> Surface:
-        """Extract the mesh, with the grid edges it crosses."""
+        """Extract the mesh, with the grid edges it crosses.
+
+        Renderer and regularisers get the same one: it is kept until a parameter changes, or a
+        gradient has passed through it, which frees its graph.
+        """
+        parts = (self.distance, self.offset)
+        state = (torch.is_grad_enabled(), *((x._version, x.dtype, x.device) for x in parts))
+        if self._kept is None or self._kept[0] != state:
+            surface = self._extract()
+            if surface.vertices.requires_grad:
+                surface.vertices.register_hook(self._forget)
+            self._kept = (state, surface)
+        return self._kept[1]
+
+    def _forget(self, _: Tensor) -> None:
+        self._kept = None
+
+    def _extract(self) -> Surface:
         grid = self.grid
         reach = self.config.deformation * grid.spacing
         positions = grid.positions + reach * self.offset.tanh()
@@ -153,7 +170,7 @@ class TetrahedralMesh(nn.Module):
             nothing = eikonal * 0
             names = ("normal_consistency", "laplacian", "sign_changes")
             return {**dict.fromkeys(names, nothing), "eikonal": eikonal}
-        topology = build_topology(surface.tri)
+        topology = surface.topology
         spacing = self.grid.spacing
         return {
             "normal_consistency": _normal_consistency(surface, topology.triangles),

@@ -215,6 +215,8 @@ class _Run:
     ) -> StageTrainer:
         """Build a stage and bring it to where it starts."""
         name, config = list(self.plan.stages.items())[index]
+        # taking over the object of the stage before may take seconds: they are this phase's
+        self.events.emit("phase", phase=name, steps=config.steps)
         prompts = Prompts.encode(
             self.prior,
             self.plan.prompt,
@@ -233,7 +235,6 @@ class _Run:
         if previous is not None and config.start_from == "previous":
             stage.continue_from(previous)
         trainer = StageTrainer(stage, index)
-        self.events.emit("phase", phase=name, steps=config.steps)
         if snapshot is not None:
             trainer.load(snapshot)
             self.events.emit("resumed", stage=name, step=trainer.step)

@@ -23,7 +23,7 @@ from dreamlab.jobs.generate import generate, prepare, resume
 from dreamlab.jobs.recipes import load_recipe, load_run_config
 from dreamlab.training.stop import StopFlag
 
-PHASES = ["load prior", "nerf", "export", "turntable"]
+PHASES = ["load prior", "nerf", "mesh", "export", "turntable"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_a_finished_run_is_done_and_names_its_phases_in_order(finished_run):
     assert began == ended == PHASES
     heard = [e.values["phase"] for e in finished_run.events if e.kind == "phase"]
     assert heard == PHASES
-    assert sum(e.kind == "step" for e in finished_run.events) == 6
+    assert sum(e.kind == "step" for e in finished_run.events) == 6 + 2
 
 
 def test_the_report_tells_times_rates_metrics_mesh_checks_memory_and_versions(finished_run):
@@ -195,7 +195,8 @@ def test_a_stopped_run_exports_what_it_has_and_can_be_resumed_to_its_end(tmp_pat
     assert not resumed.was_stopped and state.read(folder).state == "done"
     before, after = stopped.report, resumed.report
     assert before["stages"]["nerf"]["steps"] == 3 and after["stages"]["nerf"]["steps"] == 6
-    for phase in [*PHASES, "total"]:
+    assert before["seconds"].keys() == {*PHASES, "total"} - {"mesh"}
+    for phase in before["seconds"]:
         assert after["seconds"][phase] > before["seconds"][phase], "times add up"
     assert after["memory"]["rss_gb"] >= before["memory"]["rss_gb"]
     assert after["stages"]["nerf"]["metrics"].keys() == before["stages"]["nerf"]["metrics"].keys()
@@ -226,10 +227,10 @@ def test_a_complete_run_can_be_resumed_when_its_stage_gets_more_steps(finished_r
     shutil.copytree(finished_run.folder.root, root)
     folder = RunFolder(root)
     text = folder.config.read_text()
-    assert text.count("    steps: 6\n") == 1
-    folder.config.write_text(text.replace("    steps: 6\n", "    steps: 8\n"))
+    assert text.count("    steps: 2\n") == 1
+    folder.config.write_text(text.replace("    steps: 2\n", "    steps: 4\n"))
     outcome = resume(folder, device="cpu")
-    assert outcome.report["complete"] and outcome.report["stages"]["nerf"]["steps"] == 8
+    assert outcome.report["complete"] and outcome.report["stages"]["mesh"]["steps"] == 4
 
 
 def test_a_later_stage_that_is_stopped_before_its_first_step_exports_what_it_started_from(
@@ -267,6 +268,7 @@ def test_an_export_that_fails_keeps_the_training_and_says_how_to_try_again(
     tmp_path, small_settings, monkeypatch
 ):
     config = small_config(small_settings, "export.threshold=1.0e+6")
+    config = replace(config, stages={"nerf": config.stages["nerf"]})  # a mesh has no threshold
     folder = prepare(config, tmp_path)
     with pytest.raises(DreamlabError) as caught:
         generate(config, folder, device="cpu")

@@ -7,9 +7,9 @@ import trimesh
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Representation, Shape
+from dreamlab.core.topology import build_topology
 from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.ops.triangles.distance import distances_to
-from dreamlab.ops.triangles.topology import build_topology
 from dreamlab.representations.dmtet import Config, build
 
 SMALL = HashGridConfig(log2_table_size=10, num_levels=4, base_resolution=4, finest_resolution=32)
@@ -159,3 +159,17 @@ def test_it_can_become_a_mesh_with_colours():
     error = (shape.color_at(vertices) - color_at(vertices))[away].abs()
     assert error.mean() < 0.03
     assert all(parameter.grad is None for parameter in shape.parameters())
+
+
+def test_the_mesh_is_extracted_once_for_all_who_ask():
+    field = small(resolution=6)
+    first = field.surface()
+    assert field.surface() is first
+    with torch.no_grad():
+        assert field.surface() is not first
+        field.distance += 0.05
+    moved = field.surface()
+    assert len(moved.vertices) != len(first.vertices)
+    moved.vertices.sum().backward()
+    # the graph is spent: a second backward pass needs a new one
+    field.surface().vertices.sum().backward()

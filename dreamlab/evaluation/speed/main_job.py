@@ -47,11 +47,14 @@ class Picture:
 
 
 def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Iterator[Figure]:
-    """Time the prior and the last stage of `config` on the CPU; torch must be on one thread.
+    """Time the prior and every stage of `config` on the CPU; torch must be on one thread.
+
+    A stage is timed from its own initial values, not from what the stage before it leaves. Those
+    that march through a volume are compared with plain torch.
 
     Args:
         config: its prompt, seed, prior and stages are used.
-        num_warm_up: training steps before the stage is timed.
+        num_warm_up: training steps before a stage is timed.
         repeats: timed turns a figure.
 
     Raises:
@@ -59,18 +62,20 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
         MissingError: the prior cannot be had.
     """
     prior = load_prior(config.prior, CPU)
-    name, stage_config = list(config.stages.items())[-1]
-    stage_config = replace(stage_config, steps=num_warm_up + STEPS, start_from=None)
-    prompts = Prompts.encode(prior, config.prompt, config.negative_prompt, stage_config.prompts)
-    yield _prior_pair(prior, prompts, repeats)
-    found = components.find("guidance", stage_config.guidance, f"stages.{name}.guidance")
-    guidance = found.module.build(found.config, prior, prompts)
-    stage = Stage(name, stage_config, guidance, seed=config.seed, device=CPU)
-    trainer = StageTrainer(stage, 0)
-    _advance(trainer, num_warm_up)
-    start = trainer.capture()
-    yield _share_of_guidance(trainer, start, guidance, repeats)
-    yield _against_torch(stage, start, repeats)
+    for index, (name, stage_config) in enumerate(config.stages.items()):
+        stage_config = replace(stage_config, steps=num_warm_up + STEPS, start_from=None)
+        prompts = Prompts.encode(prior, config.prompt, config.negative_prompt, stage_config.prompts)
+        if index == 0:
+            yield _prior_pair(prior, prompts, repeats)
+        found = components.find("guidance", stage_config.guidance, f"stages.{name}.guidance")
+        guidance = found.module.build(found.config, prior, prompts)
+        stage = Stage(name, stage_config, guidance, seed=config.seed, device=CPU)
+        trainer = StageTrainer(stage, 0)
+        _advance(trainer, num_warm_up)
+        start = trainer.capture()
+        yield _share_of_guidance(trainer, start, guidance, repeats)
+        if stage_config.renderer["name"] == "volume":
+            yield _against_torch(stage, start, repeats)
 
 
 def _prior_pair(prior: Prior, prompts: Prompts, repeats: int) -> Figure:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dreamlab.core.cameras import turntable_cameras
+from dreamlab.core.topology import build_topology
 from dreamlab.core.triangles import Triangles
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, scaling, speedup
 from dreamlab.evaluation.speed.kernels import SCALING_GOAL
@@ -26,7 +27,6 @@ from dreamlab.ops.triangles.rasterize import rasterize
 from dreamlab.ops.triangles.tetrahedra import TetrahedralGrid, marching_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import all_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import marching_tetrahedra as by_rows
-from dreamlab.ops.triangles.topology import build_topology
 
 SIZE = 128
 """Height and width of pictures, pixels."""

@@ -32,8 +32,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dreamlab.core.topology import Topology, build_topology
 from dreamlab.ops.backends import Backend, resolve
-from dreamlab.ops.triangles.topology import Topology, build_topology
 
 
 @dataclass(frozen=True)

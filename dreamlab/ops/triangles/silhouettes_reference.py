@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dreamlab.core.topology import Topology
 from dreamlab.ops.triangles.antialias import Crossings
-from dreamlab.ops.triangles.topology import Topology
 
 
 @torch.no_grad()

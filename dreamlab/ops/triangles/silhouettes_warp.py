@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.topology import Topology
 from dreamlab.ops.triangles.antialias import Crossings
-from dreamlab.ops.triangles.topology import Topology
 from dreamlab.ops.warp_setup import launch_split
 
 wp.set_module_options({"enable_backward": False})

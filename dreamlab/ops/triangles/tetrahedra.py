@@ -98,6 +98,13 @@ class TetrahedralGrid:
         return torch.cat(grids).to(self.device)
 
     @cached_property
+    def place_codes(self) -> Int[Tensor, " vertices"]:
+        """Places as one integer each, (x side + y) side + z with side = 2 n + 1."""
+        x, y, z = self.places.unbind(dim=1)
+        side = 2 * self.resolution + 1
+        return (x * side + y) * side + z
+
+    @cached_property
     def positions(self) -> Float[Tensor, "vertices 3"]:
         """World positions: first the corners, then the centres, axes in order x, y, z."""
         return self.places * (self.spacing / 2) - self.half_extent
@@ -132,15 +139,13 @@ def marching_tetrahedra(
         From the vertices to `distance` and `positions`; which edges are crossed is held fixed.
     """
     tetrahedra = _crossed(distance.detach() < 0, grid)
-    corners = tetrahedra[:, torch.tensor(EDGES, device=tetrahedra.device)]
-    inside = distance.detach()[tetrahedra] < 0
-    code = (inside << torch.arange(4, device=inside.device)).sum(dim=1)
+    inside = (distance.detach()[tetrahedra] < 0).long()
+    code = inside[:, 0] + 2 * inside[:, 1] + 4 * inside[:, 2] + 8 * inside[:, 3]
     case = case_table().to(code.device)[code]
     owner, pick = torch.nonzero(case[..., 0] >= 0, as_tuple=True)
-    sides = case[owner, pick]
-    named = corners[owner[:, None], sides]
-    # one number per edge: twice its midpoint, in half cells
-    number = _edge_number(grid.places[named].sum(dim=2), grid.resolution)
+    sides = torch.tensor(EDGES, device=code.device)[case[owner, pick]]
+    first, second = tetrahedra[owner[:, None, None], sides].unbind(dim=-1)
+    number = _edge_number(first, second, grid)
     is_used = torch.zeros(16 * (grid.resolution + 1) ** 3, dtype=torch.bool, device=number.device)
     is_used[number] = True
     used = torch.nonzero(is_used)[:, 0]
@@ -148,7 +153,8 @@ def marching_tetrahedra(
     index[used] = torch.arange(len(used), device=used.device)
     tri = index[number]
     edges = torch.empty(len(used), 2, dtype=torch.int64, device=used.device)
-    edges[tri.flatten()] = named.sort(dim=-1).values.reshape(-1, 2)
+    ends = torch.stack([torch.minimum(first, second), torch.maximum(first, second)], dim=-1)
+    edges[tri.flatten()] = ends.flatten(end_dim=-2)
     a, b = edges.unbind(dim=1)
     t = distance[a] / (distance[a] - distance[b])
     t = t.clamp(MARGIN, 1 - MARGIN)[:, None]
@@ -156,12 +162,17 @@ def marching_tetrahedra(
     return Surface(start + t * (positions[b] - start), tri, edges)
 
 
-def _edge_number(middle: Int[Tensor, "*edges 3"], n: int) -> Int[Tensor, "*edges"]:
-    """Number an edge by its midpoint in quarter cells: all odd from corner to centre, else even."""
-    is_mixed = middle[..., 0] % 2
-    side = 2 * n + 1
-    half = middle // 2
-    return ((half[..., 0] * side + half[..., 1]) * side + half[..., 2]) * 2 + is_mixed
+def _edge_number(
+    a: Int[Tensor, "*edges"], b: Int[Tensor, "*edges"], grid: TetrahedralGrid
+) -> Int[Tensor, "*edges"]:
+    """Number edges by their midpoints: m = p_a + p_b is all odd from corner to centre, else even.
+
+    With w = (side^2, side, 1) the number is 2 w . floor(m / 2) + (m odd), which is w . m, less
+    side^2 + side where m is odd (side is odd, and so is then w . m).
+    """
+    side = 2 * grid.resolution + 1
+    total = grid.place_codes[a] + grid.place_codes[b]
+    return total - (total & 1) * (side * side + side)
 
 
 def _crossed(

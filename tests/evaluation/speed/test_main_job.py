@@ -1,12 +1,15 @@
 """Claims about what a step is compared with."""
 
+import pytest
+
 from dreamlab.evaluation.speed.main_job import on_backend
 from dreamlab.jobs.recipes import load_recipe
 from dreamlab.systems import components
 
 
-def test_a_stage_on_a_backend_differs_in_nothing_else():
-    stage = load_recipe("toybox", prompt="a red mushroom").stages["nerf"]
+@pytest.mark.parametrize("name", ["nerf", "mesh"])
+def test_a_stage_on_a_backend_differs_in_nothing_else(name):
+    stage = load_recipe("toybox", prompt="a red mushroom").stages[name]
     moved = on_backend(stage, "reference")
     for kind, part in (("representations", "representation"), ("renderers", "renderer")):
         before, after = (components.find(kind, getattr(s, part)) for s in (stage, moved))

@@ -7,9 +7,9 @@ import torch
 from closeness import assert_gradients_agree, assert_values_agree, fast_backends
 from triangle_views import DISTANCE, FOCAL, cameras, loose_triangles, sphere, to_clip
 
+from dreamlab.core.topology import build_topology
 from dreamlab.ops.triangles.antialias import antialias
 from dreamlab.ops.triangles.rasterize import rasterize
-from dreamlab.ops.triangles.topology import build_topology
 
 BACKENDS = ["reference", "warp"]
 

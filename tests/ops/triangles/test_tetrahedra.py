@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.topology import build_topology
 from dreamlab.ops.triangles.tetrahedra import TetrahedralGrid, marching_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import all_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import marching_tetrahedra as by_definition
-from dreamlab.ops.triangles.topology import build_topology
 
 
 def ball(points, radius=0.6, middle=(0.0, 0.0, 0.0)):

@@ -28,7 +28,7 @@ def build_topology(tri: Int[Tensor, "triangles 3"]) -> Topology:
     tri = tri.long()
     count = len(tri)
     ends = torch.cat([tri[:, [1, 2]], tri[:, [2, 0]], tri[:, [0, 1]]])
-    low, high = ends.amin(dim=1), ends.amax(dim=1)
+    low, high = torch.minimum(*ends.unbind(dim=1)), torch.maximum(*ends.unbind(dim=1))
     # one integer per edge, so that a plain sort brings the sides of an edge together
     keys, order = torch.sort((low << 32) | high, stable=True)
     is_first = torch.ones_like(keys, dtype=torch.bool)

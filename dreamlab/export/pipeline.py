@@ -18,9 +18,10 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Representation, Shape, Volume
+from dreamlab.core.protocols import Representation, Shape, Splatted, Volume
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.placement import Placement
+from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
 from dreamlab.export.mesh.bake import bake, vertex_colors
@@ -120,6 +121,8 @@ def export_model(
 ) -> ExportReport:
     """Turn a representation into `folder`/model.glb and the other formats asked for.
 
+    Gaussians are written as they are too, to `folder`/splats.ply.
+
     Args:
         representation: a density or a mesh, with colours.
         reference: rendered views that the outline of the mesh has to fit.
@@ -164,6 +167,11 @@ def export_model(
             mesh = replace(mesh, colors=vertex_colors(mesh, representation.color_at, device))
     with phase("write"):
         files = _write(folder, mesh, painted, config, name=slug(name), extras=extras)
+        if isinstance(representation, Splatted):
+            files.append(folder / "splats.ply")
+            write_splats(
+                files[-1], representation.splats(), Placement.on_ground(mesh, config.height)
+            )
     with phase("check"):
         checks = _check(folder, config, slug(name))
     warnings = [unwrapped.warning] if unwrapped.warning else []

@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from soft_shapes import EXTRAS, SoftShape, ball, octant_color, reference_of, statue, union, views
 
 from dreamlab.core.config import build, field_docs, to_plain
 from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
 from dreamlab.export import pipeline
 from dreamlab.export.files.reload import load_glb
+from dreamlab.export.files.splat_ply import read_splats
 from dreamlab.export.pipeline import ExportConfig, export_model
+from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.threshold import SilhouetteReference
+from dreamlab.representations import gaussians
 
 SMALL = {"resolution": 48, "max_faces": 2000, "texture_size": 256, "unwrap": "box"}
 
@@ -154,3 +159,19 @@ def test_the_settings_survive_plain_values_and_are_documented():
 def test_settings_out_of_range_are_refused(key, value):
     with pytest.raises(InputError):
         build(ExportConfig, {key: value})
+
+
+def test_gaussians_are_also_written_as_they_are_where_the_mesh_stands(tmp_path):
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    mesh = Mesh(sphere.vertices.astype(np.float32), sphere.faces.astype(np.int64))
+    cameras = views()
+    reference = SilhouetteReference(cameras, silhouette(mesh, cameras, 64, 64).float())
+    cloud = gaussians.build(gaussians.Config(count=800, max_count=800))
+    cloud.adopt(mesh, lambda points: (points > 0).float())
+    report = export(cloud, tmp_path, reference, height=2.0)
+    assert report.valid and report.files == ["model.glb", "splats.ply"]
+    splats = read_splats(tmp_path / "splats.ply")
+    assert len(splats.means) == 800
+    low, high = splats.means.amin(dim=0), splats.means.amax(dim=0)
+    assert low[2] == pytest.approx(0, abs=0.1) and high[2] == pytest.approx(2, abs=0.1)
+    torch.testing.assert_close(splats.colors, cloud.splats().colors, atol=1e-3, rtol=0)

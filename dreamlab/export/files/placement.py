@@ -1,10 +1,11 @@
 """Where a model stands in a file: on the ground, centred, of a given height, facing the viewer.
 
-The project's world has z up and objects that face +x. Two conventions are written, each the one
-that importers of the format expect, so that every file arrives upright and facing -y in Blender:
+The project's world has z up and objects that face +x. Three conventions are written, each the one
+that importers of the format expect, so that every mesh arrives upright and facing -y in Blender:
 
     "y up", GLB and OBJ: (X, Y, Z) = (y, z, x), front +Z; importers turn it upright.
     "z up", PLY and STL: (X, Y, Z) = (y, -x, z), front -Y; importers and slicers take it as it is.
+    "y down", Gaussians: (X, Y, Z) = (-y, -z, x), front +Z; viewers turn it by 180 degrees about Z.
 
 The origin is the middle of the base: the bounding box is centred on it sideways and starts at
 height 0. One unit of a file is one metre.
@@ -20,11 +21,12 @@ from numpy import ndarray
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 
-Frame = Literal["y up", "z up"]
+Frame = Literal["y up", "z up", "y down"]
 
 ROTATION = {
     "y up": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]),
     "z up": np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+    "y down": np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
 }
 """File axes of the world's axes; proper rotations, so triangles keep their orientation."""
 

@@ -2,15 +2,15 @@
 
     x_i = g_i + d tanh(o_i)                      grid vertices, moved by at most d
     mesh = marching tetrahedra of (x, s)         where s < 0 is inside
-    albedo(x) = sigmoid(V2 relu(V1 e(x)))        sRGB, hash-grid features e
+    albedo: see `painted.py`
 
 Glossary: `s_i` signed distance at a grid vertex, world units, a parameter of its own; `o_i` offset;
 `h` spacing of the grid. Vertices on the border of the cube count as outside, so the mesh is closed.
 
 Regularisers, each a mean, so that their weights do not depend on the resolution:
 
-    normal_consistency   1 - n_f . n_g over neighbouring triangles f, g
-    laplacian            |v - mean of v's neighbours|^2 / h^2 over mesh vertices v
+    normal_consistency   see `surface_losses.py`
+    laplacian            the same, over h^2
     sign_changes         BCE(s_a / h, s_b < 0) + BCE(s_b / h, s_a < 0) over crossed edges (a, b), as
                          logits: it wears off specks and the inside of shells
     eikonal              (|grad s| - 1)^2 over the grid
@@ -24,16 +24,16 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import ColorAt
 from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.distance import signed_distances
-from dreamlab.ops.triangles.normals import face_normals
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
-from dreamlab.representations.colors import fit_colors
-from dreamlab.representations.features import CHUNK, FeatureConfig, HashFeatures
+from dreamlab.representations.features import FeatureConfig
+from dreamlab.representations.painted import Painted
+from dreamlab.representations.surface_losses import laplacian, normal_consistency
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +63,22 @@ class Config(FeatureConfig):
             raise ValueError(f"deformation must be in [0, 0.5), got {self.deformation}")
 
 
-class TetrahedralMesh(nn.Module):
+class TetrahedralMesh(Painted):
     """A mesh from a tetrahedral grid; satisfies `Shape` and `Representation`.
 
     Gradients: the mesh to signed distances and offsets, the albedo to the hash grid and to points.
     """
 
-    progress: Tensor
-
     def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
         """Start from the ellipsoid in mid-grey; `generator` (CPU) draws the features."""
-        super().__init__()
+        super().__init__(config, config.half_extent, generator)
         self.config = config
-        self.half_extent = config.half_extent
         grid = self._known_grid = TetrahedralGrid(config.resolution, config.half_extent)
         radii = torch.tensor(config.radii)
         # exact for a ball; for an ellipsoid of the right sign, and right in order of magnitude
         distance = ((grid.positions / radii).norm(dim=1) - 1) * radii.min()
         self.distance = nn.Parameter(distance)
         self.offset = nn.Parameter(torch.zeros(grid.num_vertices, 3))
-        self.features = HashFeatures(config, config.half_extent, generator)
-        self.color_layers = self.features.build_network(3, generator)
-        self.register_buffer("progress", torch.ones(()))
-        self.register_load_state_dict_post_hook(_restore_progress)
-        self.set_progress(1.0)
         self._kept: tuple[object, Surface] | None = None
 
     @property
@@ -97,18 +89,12 @@ class TetrahedralMesh(nn.Module):
             self._known_grid = replace(self._known_grid, device=device)
         return self._known_grid
 
-    def set_progress(self, progress: float) -> None:
-        """Open levels of the hash grid for `progress` in [0, 1]."""
-        self.progress.fill_(progress)
-        self.features.set_progress(progress)
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups "distance", "offset", "table" and "mlp"."""
         return {
             "distance": [self.distance],
             "offset": [self.offset],
-            "table": [self.features.table],
-            "mlp": list(self.color_layers),
+            **self.paint_groups(),
         }
 
     def signed_distance(self) -> Float[Tensor, " grid_vertices"]:
@@ -143,15 +129,6 @@ class TetrahedralMesh(nn.Module):
         """Extract the mesh."""
         return self.surface()
 
-    def albedo(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Return the albedo at world points, sRGB in [0, 1]; differentiable."""
-        return self.features.read(self.color_layers, self.features(points)).sigmoid()
-
-    @torch.no_grad()
-    def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Return the albedo at world points, sRGB in [0, 1]; no gradient."""
-        return torch.cat([self.albedo(chunk) for chunk in points.split(CHUNK)])
-
     def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
         """Become a mesh: take over its signed distance, and fit its colours."""
         positions = self.grid.positions.cpu().double().numpy()
@@ -159,8 +136,7 @@ class TetrahedralMesh(nn.Module):
         with torch.no_grad():
             self.distance.copy_(distance)
             self.offset.zero_()
-        parameters = [self.features.table, *self.color_layers]
-        fit_colors(self.albedo, parameters, mesh, color_at, spread=self.grid.spacing / 2)
+        self.paint_like(mesh, color_at, spread=self.grid.spacing / 2)
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of the module docstring; all zero without a surface, but `eikonal`."""
@@ -170,11 +146,10 @@ class TetrahedralMesh(nn.Module):
             nothing = eikonal * 0
             names = ("normal_consistency", "laplacian", "sign_changes")
             return {**dict.fromkeys(names, nothing), "eikonal": eikonal}
-        topology = surface.topology
         spacing = self.grid.spacing
         return {
-            "normal_consistency": _normal_consistency(surface, topology.triangles),
-            "laplacian": _laplacian(surface.vertices, topology.edges) / spacing**2,
+            "normal_consistency": normal_consistency(surface),
+            "laplacian": laplacian(surface) / spacing**2,
             "sign_changes": _sign_changes(self.signed_distance()[surface.edges] / spacing),
             "eikonal": eikonal,
         }
@@ -191,20 +166,6 @@ class TetrahedralMesh(nn.Module):
         return (length - 1).square().mean()
 
 
-def _normal_consistency(surface: Surface, pairs: Tensor) -> Float[Tensor, ""]:
-    normals = normalize(face_normals(surface.vertices, surface.tri), dim=-1)
-    pairs = pairs[(pairs >= 0).all(dim=1)].long()
-    return (1 - (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(dim=-1)).mean()
-
-
-def _laplacian(vertices: Tensor, edges: Tensor) -> Float[Tensor, ""]:
-    a, b = edges.long().unbind(dim=1)
-    start, end = torch.cat([a, b]), torch.cat([b, a])
-    count = torch.bincount(start, minlength=len(vertices)).clamp(min=1)[:, None]
-    total = torch.zeros_like(vertices).index_add(0, start, vertices[end])
-    return (vertices - total / count).square().sum(dim=-1).mean()
-
-
 def _sign_changes(ends: Float[Tensor, "edges 2"]) -> Float[Tensor, ""]:
     """Return the loss from the signed distances at the ends of crossed edges, in spacings."""
     a, b = ends.unbind(dim=1)
@@ -217,7 +178,3 @@ def _sign_changes(ends: Float[Tensor, "edges 2"]) -> Float[Tensor, ""]:
 def build(config: Config, generator: torch.Generator | None = None) -> TetrahedralMesh:
     """Make the representation; `generator` (CPU) draws its initial features."""
     return TetrahedralMesh(config, generator)
-
-
-def _restore_progress(module: TetrahedralMesh, _: object) -> None:
-    module.set_progress(float(module.progress))

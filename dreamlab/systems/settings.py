@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from dreamlab.core.cameras import CameraRanges
+from dreamlab.core.frames import FRAME_OF
 from dreamlab.core.schedules import Scalar
 from dreamlab.guidance.prompts import PromptConfig
 from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
 
+PREVIOUS = "previous"
+"""Names the stage before in `start_from`."""
 DEFAULT_RATES: dict[str, Scalar] = {
     "table": 1e-2,
     "mlp": 3e-3,
@@ -96,13 +100,20 @@ class StageConfig:
     """Weight of each regulariser by name; those left out are not used."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and learning rates."""
-    start_from: Literal["previous"] | None = None
-    """`previous` goes on with the representation of the stage before; none starts afresh."""
+    start_from: str | None = None
+    """`previous` goes on with the object of the stage before; the path of a model (glb, obj, ply,
+    stl) starts from that; none starts afresh."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.views < 1:
             raise ValueError(
                 f"steps and views must be at least 1, got {self.steps} and {self.views}"
+            )
+        start = self.start_from
+        if start not in (None, PREVIOUS) and Path(start).suffix.lower() not in FRAME_OF:
+            raise ValueError(
+                f"start_from must be {PREVIOUS}, the path of a model ({', '.join(FRAME_OF)}) or "
+                f"null, got {start!r}"
             )
         ends = [milestone.until for milestone in self.milestones]
         if not ends or ends[-1] != 1 or not all(a < b for a, b in pairwise(ends)):
@@ -121,8 +132,12 @@ class StageConfig:
                 dotted path of this stage, for the message.
         """
         prefix = f"{where}." if where else ""
+        start_from = self.start_from
+        if start_from not in (None, PREVIOUS):
+            start_from = str(Path(start_from).expanduser().absolute())
         return replace(
             self,
+            start_from=start_from,
             representation=components.find(
                 "representations", self.representation, f"{prefix}representation"
             ).plain,

@@ -25,6 +25,7 @@ from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
+from dreamlab.systems.assets import Asset
 from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
 from dreamlab.systems.settings import StageConfig
@@ -269,6 +270,21 @@ class Stage:
         if self._parts["renderer"] == previous._parts["renderer"]:
             state = previous._modules["renderer"].state_dict()
             self._load("renderer", self._modules["renderer"], state)
+
+    def begin_with(self, asset: Asset) -> None:
+        """Take over the shape and the colours of a model.
+
+        Raises:
+            InputError: this representation cannot become a mesh.
+        """
+        if not isinstance(self.representation, Adopting):
+            name = self._parts["representation"].name
+            raise InputError(
+                f"stage {self.name!r} cannot start from a model: a {name} cannot become a mesh.",
+                f"set stages.{self.name}.start_from to null, or use dmtet, gaussians or "
+                "textured_mesh.",
+            )
+        self.representation.adopt(asset.mesh, asset.color_at)
 
     def _load(self, part: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         try:

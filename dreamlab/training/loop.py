@@ -23,7 +23,8 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.priors.base import Prior
 from dreamlab.systems import components
-from dreamlab.systems.settings import StageConfig
+from dreamlab.systems.assets import load_asset
+from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Checkpoints, Snapshot
 from dreamlab.training.events import EventStream, Listener, log_to
@@ -106,7 +107,10 @@ def train(
             stop=stop or StopFlag(),
         )
         run.checkpoints.begin_writing()
-        return run.run(run.checkpoints.load() if resume else None)
+        snapshot = run.checkpoints.load() if resume else None
+        begun = snapshot.position.stage_index + 1 if snapshot else 0
+        _check_files(dict(list(plan.stages.items())[begun:]))
+        return run.run(snapshot)
 
 
 def load_trained(
@@ -146,12 +150,23 @@ def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
     if not stages:
         raise InputError("there are no stages.", "name at least one stage in the recipe.")
     first, config = next(iter(stages.items()))
-    if config.start_from == "previous":
+    if config.start_from == PREVIOUS:
         raise InputError(
             f"stage {first!r} is the first one but starts from a previous one.",
             f"set stages.{first}.start_from to null.",
         )
     return {name: config.resolved(f"stages.{name}") for name, config in stages.items()}
+
+
+def _check_files(stages: Mapping[str, StageConfig]) -> None:
+    """Refuse a model to start from that is not there, before the first stage takes its time."""
+    for name, config in stages.items():
+        start = config.start_from
+        if start not in (None, PREVIOUS) and not Path(start).is_file():
+            raise InputError(
+                f"stage {name!r} starts from {start}, which does not exist.",
+                f"correct stages.{name}.start_from.",
+            )
 
 
 @dataclass(frozen=True)
@@ -180,7 +195,7 @@ class _Plan:
         object_steps = 0
         for name, config in list(self.stages.items())[: stage_index + 1]:
             done[name] = step if name == stage.name else config.steps
-            inherited = object_steps if config.start_from == "previous" else 0
+            inherited = object_steps if config.start_from == PREVIOUS else 0
             object_steps = inherited + done[name]
         is_finished = self.steps_left(stage_index, step) == 0
         return Trained(stage, step, done, object_steps, is_finished)
@@ -232,8 +247,11 @@ class _Run:
             seed=self.plan.seed,
             device=self.device,
         )
-        if previous is not None and config.start_from == "previous":
-            stage.continue_from(previous)
+        if config.start_from == PREVIOUS:
+            if previous is not None:
+                stage.continue_from(previous)
+        elif config.start_from is not None and snapshot is None:
+            stage.begin_with(load_asset(Path(config.start_from), stage.representation.half_extent))
         trainer = StageTrainer(stage, index)
         if snapshot is not None:
             trainer.load(snapshot)

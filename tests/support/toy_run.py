@@ -1,6 +1,7 @@
 """A run at toy size on an analytic prior: a ball on white whose colour depends on the view word."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from dreamlab.core.config import build
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prediction
 from dreamlab.systems.settings import StageConfig
+from dreamlab.training.events import Event
 from dreamlab.training.loop import Trained, train
+from dreamlab.training.stop import StopFlag
 
 RED, BLUE = (0.9, 0.1, 0.1), (0.1, 0.1, 0.9)
 PURPLE = (0.5, 0.1, 0.5)
@@ -95,3 +98,24 @@ def toy_train(root: Path, stages: dict[str, StageConfig] | None = None, **option
         "device": torch.device("cpu"),
     }
     return train(stages or {"nerf": toy_stage()}, **settings | options)
+
+
+class Losses:
+    """Listener that keeps the loss of every step, and may act on it."""
+
+    def __init__(self, act: Callable[[Event], None] = lambda event: None) -> None:
+        self.of: dict[tuple[str, int], float] = {}
+        self.act = act
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "step":
+            self.of[event.values["stage"], event.values["step"]] = event.values["loss"]
+        self.act(event)
+
+
+def stop_after(stop: StopFlag, at: tuple[str, int]) -> Callable[[Event], None]:
+    def act(event: Event) -> None:
+        if event.kind == "step" and (event.values["stage"], event.values["step"]) == at:
+            stop.set()
+
+    return act

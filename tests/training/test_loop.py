@@ -3,20 +3,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from toy_run import BLUE, RED, BallPrior, silhouette, toy_stage, toy_train
+from toy_run import BLUE, RED, BallPrior, Losses, silhouette, stop_after, toy_stage, toy_train
 
 from dreamlab.core.errors import DivergedError, InputError, MemoryExhaustedError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prediction
 from dreamlab.systems.stage import Stage
 from dreamlab.training import loop, watch
-from dreamlab.training.events import Event
 from dreamlab.training.loop import Trained, load_trained
 from dreamlab.training.stop import StopFlag
 from dreamlab.training.watch import MAX_RESTORES
@@ -29,19 +27,6 @@ def capture_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Capture good states every 4 steps and write checkpoints at every step."""
     monkeypatch.setattr(loop, "CAPTURE_EVERY", 4)
     monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
-
-
-class Losses:
-    """Listener that keeps the loss of every step, and may act on it."""
-
-    def __init__(self, act: Callable[[Event], None] = lambda event: None) -> None:
-        self.of: dict[tuple[str, int], float] = {}
-        self.act = act
-
-    def __call__(self, event: Event) -> None:
-        if event.kind == "step":
-            self.of[event.values["stage"], event.values["step"]] = event.values["loss"]
-        self.act(event)
 
 
 def parameters(trained: Trained) -> dict[str, torch.Tensor]:
@@ -140,14 +125,6 @@ def test_a_stopped_run_goes_on_to_the_same_result_bit_for_bit(
     assert first.of | second.of == whole.of
     assert not first.of.keys() & second.of.keys(), "no step was taken twice"
     assert_same_result(resumed, uninterrupted)
-
-
-def stop_after(stop: StopFlag, at: tuple[str, int]) -> Callable[[Event], None]:
-    def act(event: Event) -> None:
-        if event.kind == "step" and (event.values["stage"], event.values["step"]) == at:
-            stop.set()
-
-    return act
 
 
 def test_a_stop_before_the_first_step_keeps_a_state_that_can_be_rendered(tmp_path: Path) -> None:

@@ -1,34 +1,16 @@
 """Where a model stands in a file: on the ground, centred, of a given height, facing the viewer.
 
-The project's world has z up and objects that face +x. Three conventions are written, each the one
-that importers of the format expect, so that every mesh arrives upright and facing -y in Blender:
-
-    "y up", GLB and OBJ: (X, Y, Z) = (y, z, x), front +Z; importers turn it upright.
-    "z up", PLY and STL: (X, Y, Z) = (y, -x, z), front -Y; importers and slicers take it as it is.
-    "y down", Gaussians: (X, Y, Z) = (-y, -z, x), front +Z; viewers turn it by 180 degrees about Z.
-
 The origin is the middle of the base: the bounding box is centred on it sideways and starts at
 height 0. One unit of a file is one metre.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.frames import ROTATION, Frame, to_world_axes
 from dreamlab.core.mesh import Mesh
-
-Frame = Literal["y up", "z up", "y down"]
-
-ROTATION = {
-    "y up": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]),
-    "z up": np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
-    "y down": np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]),
-}
-"""File axes of the world's axes; proper rotations, so triangles keep their orientation."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +55,3 @@ class Placement:
         turned = to_world_axes(mesh, frame)
         vertices = turned.vertices.astype(np.float64) / self.scale + self.origin
         return replace(turned, vertices=vertices.astype(np.float32))
-
-
-def to_world_axes(mesh: Mesh, frame: Frame) -> Mesh:
-    """Turn a mesh of a file to the world's axes, keeping its size and origin."""
-    rotation = ROTATION[frame]
-
-    def turn(vectors: Float[ndarray, "count 3"]) -> Float[ndarray, "count 3"]:
-        return (vectors @ rotation).astype(np.float32)
-
-    normals = None if mesh.normals is None else turn(mesh.normals)
-    return replace(mesh, vertices=turn(mesh.vertices), normals=normals)

@@ -7,8 +7,9 @@ import numpy as np
 import trimesh
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.frames import to_world_axes
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.files.placement import Placement, to_world_axes
+from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.writers import read_gltf_json
 
 

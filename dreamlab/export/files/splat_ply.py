@@ -25,9 +25,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.frames import ROTATION
 from dreamlab.core.protocols import Splats
 from dreamlab.core.run_folder import atomic_path
-from dreamlab.export.files.placement import ROTATION, Placement
+from dreamlab.export.files.placement import Placement
 
 Y_0 = 0.5 / math.sqrt(math.pi)
 FRAME = "y down"

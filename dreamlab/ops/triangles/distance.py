@@ -8,13 +8,15 @@ and triangles that cut through each other hardly disturb.
 Source: winding number: Barill et al. 2018, "Fast winding numbers for soups and clouds".
 """
 
-from typing import Any, no_type_check
+from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 import torch
 import warp as wp
 from jaxtyping import Float, Int
 from numpy import ndarray
+from torch import Tensor
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.ops.warp_setup import launch_split
@@ -26,17 +28,21 @@ wp.set_module_options({"enable_backward": False})
 
 @wp.kernel
 @no_type_check
-def _distance_kernel(
+def _nearest_kernel(
     start: wp.int32,
     mesh: wp.uint64,
     points: wp.array(dtype=wp.vec3),
     distance: wp.array(dtype=wp.float32),
+    face: wp.array(dtype=wp.int32),
+    weight: wp.array(dtype=wp.vec3),
 ):
     i = start + wp.tid()
     nearest = wp.mesh_query_point_no_sign(mesh, points[i], FAR)
     if nearest.result:
         surface = wp.mesh_eval_position(mesh, nearest.face, nearest.u, nearest.v)
         distance[i] = wp.length(surface - points[i])
+        face[i] = nearest.face
+        weight[i] = wp.vec3(nearest.u, nearest.v, 1.0 - nearest.u - nearest.v)
 
 
 @wp.kernel
@@ -76,22 +82,49 @@ def sample_faces(
 
 def distances_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:
     """Return the distance of every point to the surface of a mesh, world units."""
-    return _query(_distance_kernel, mesh, points, winding=False)
+    return nearest_to(mesh, points).distance.numpy().astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The points of a surface that are nearest to others."""
+
+    distance: Float[Tensor, " points"]
+    """World units."""
+    face: Int[Tensor, " points"]
+    """Numbers of their triangles."""
+    weight: Float[Tensor, "points 3"]
+    """Barycentric, of the triangle's corners in the order of its face row."""
+
+
+def nearest_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Nearest:
+    """Find the point of a mesh that is nearest to each point."""
+    count = len(points)
+    found = Nearest(
+        torch.zeros(count), torch.zeros(count, dtype=torch.int32), torch.zeros(count, 3)
+    )
+    surface = _on_device(mesh, winding=False)
+    inputs = [surface.id, _as_tensor(points), found.distance, found.face, found.weight]
+    launch_split(_nearest_kernel, count, inputs, "cpu")
+    return found
 
 
 def signed_distances(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:
     """Return the distance to the surface, negative inside, world units."""
-    return _query(_signed_kernel, mesh, points, winding=True)
+    surface = _on_device(mesh, winding=True)
+    distance = torch.zeros(len(points))
+    inputs = [surface.id, _as_tensor(points), distance]
+    launch_split(_signed_kernel, len(points), inputs, "cpu")
+    return distance.numpy().astype(np.float64)
 
 
-def _query(kernel: Any, mesh: Mesh, points: ndarray, *, winding: bool) -> ndarray:
-    surface = wp.Mesh(
+def _on_device(mesh: Mesh, *, winding: bool) -> wp.Mesh:
+    return wp.Mesh(
         points=wp.array(mesh.vertices.astype(np.float32), dtype=wp.vec3, device="cpu"),
         indices=wp.array(mesh.faces.reshape(-1).astype(np.int32), dtype=wp.int32, device="cpu"),
         support_winding_number=winding,
     )
-    distance = torch.zeros(len(points))
-    places = torch.from_numpy(np.ascontiguousarray(points, np.float32))
-    inputs = [surface.id, places, distance]
-    launch_split(kernel, len(points), inputs, "cpu")
-    return distance.numpy().astype(np.float64)
+
+
+def _as_tensor(points: ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(points, np.float32))

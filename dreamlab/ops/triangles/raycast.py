@@ -4,8 +4,7 @@ Glossary: `barycentric` (w0, w1, w2) are the weights of a triangle's corners in 
 face row; `n` unit normal, `l` unit vector to a distant light, both in world space; `a` ambient
 share. A ray that leaves the mesh from behind a triangle hits it all the same.
 
-Conventions: world coordinates, z up; pixel centres at +0.5; sRGB in [0, 1]; UV (0, 0) is the bottom
-left corner of the texture, whose row 0 is its top.
+Conventions: world coordinates, z up; pixel centres at +0.5; sRGB in [0, 1].
 
 Source: the bounding volume hierarchy and the watertight ray test (Woop, Benthin and Wald 2013) are
 those of NVIDIA Warp.
@@ -17,7 +16,7 @@ from typing import no_type_check
 import numpy as np
 import torch
 import warp as wp
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -25,10 +24,9 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.render import Render
+from dreamlab.ops.triangles.paint import Paint
 from dreamlab.ops.warp_setup import launch_split
 
-UNPAINTED = 0.7
-"""Grey (sRGB) of a mesh that has neither texture nor vertex colours."""
 FAR = wp.constant(1.0e6)
 
 wp.set_module_options({"enable_backward": False})
@@ -137,7 +135,7 @@ def render_mesh(
     that a ray meets counts as the outer one. The texture is sampled bilinearly.
 
     Args:
-        mesh: with a texture and UV, or vertex colours, or neither (`UNPAINTED`).
+        mesh: with a texture and UV, or vertex colours, or neither (`paint.UNPAINTED`).
         supersample: rays along each side of a pixel.
         light_direction: unit vectors to the light, world space; None lights nothing: albedo only.
         ambient: a in [0, 1].
@@ -175,16 +173,12 @@ class _PaintedMesh:
     """A mesh on a device, with what is needed to colour a hit."""
 
     def __init__(self, mesh: Mesh, device: torch.device) -> None:
-        def upload(values: ndarray | None) -> Tensor | None:
-            return None if values is None else torch.as_tensor(values, device=device).float()
-
         self.caster = MeshCaster(mesh.vertices, mesh.faces, device)
-        self.faces = torch.as_tensor(mesh.faces.astype(np.int64), device=device)
+        self.paint = Paint(mesh, device)
         self.triangles = torch.as_tensor(mesh.triangles, device=device).float()
-        self.normals, self.colors, self.uv = map(upload, (mesh.normals, mesh.colors, mesh.uv))
-        self.texture = None
-        if mesh.texture is not None:
-            self.texture = torch.tensor(mesh.texture, device=device)
+        self.normals = None
+        if mesh.normals is not None:
+            self.normals = torch.as_tensor(mesh.normals, device=device).float()
 
     def shade(
         self,
@@ -200,7 +194,7 @@ class _PaintedMesh:
         seen = torch.nonzero(hits.face_index >= 0)[:, 0]
         face, weight = hits.face_index[seen].long(), hits.barycentric[seen]
         normal = self._normal(face, weight, rays[seen])
-        color = self._albedo(face, weight)
+        color = self.paint.at(face, weight)
         if light is not None:
             lambert = (normal @ light).clamp(min=0)[:, None]
             color = color * (ambient + (1 - ambient) * lambert)
@@ -212,49 +206,12 @@ class _PaintedMesh:
             pictures.append(picture.reshape(*shape, value.shape[1]))
         return tuple(pictures)
 
-    def _interpolate(self, attribute: Tensor, face: Tensor, weight: Tensor) -> Tensor:
-        return torch.einsum("nkc,nk->nc", attribute[self.faces[face]], weight)
-
     def _normal(self, face: Tensor, weight: Tensor, rays: Tensor) -> Tensor:
         a, b, c = self.triangles[face].unbind(1)
         flat = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
         smooth = flat
         if self.normals is not None:
-            interpolated = self._interpolate(self.normals, face, weight)
+            interpolated = self.paint.interpolate(self.normals, face, weight)
             smooth = torch.nn.functional.normalize(interpolated, dim=-1)
         from_behind = (flat * rays).sum(dim=-1, keepdim=True) > 0
         return torch.where(from_behind, -smooth, smooth)
-
-    def _albedo(self, face: Tensor, weight: Tensor) -> Tensor:
-        if self.texture is not None and self.uv is not None:
-            return sample_texture(self.texture, self._interpolate(self.uv, face, weight))
-        if self.colors is not None:
-            return self._interpolate(self.colors, face, weight)
-        return torch.full_like(weight, UNPAINTED)
-
-
-def sample_texture(
-    texture: UInt8[Tensor, "height width 3"], uv: Float[Tensor, "points 2"]
-) -> Float[Tensor, "points 3"]:
-    """Sample bytes bilinearly, clamped at the border.
-
-    Args:
-        texture: sRGB bytes, row 0 at the top.
-        uv: in [0, 1], (0, 0) at the bottom left corner.
-
-    Returns:
-        sRGB in [0, 1].
-    """
-    height, width = texture.shape[:2]
-    x = (uv[:, 0] * width - 0.5).clamp(0, width - 1)
-    y = ((1 - uv[:, 1]) * height - 0.5).clamp(0, height - 1)
-    x0, y0 = x.long(), y.long()
-    x1, y1 = (x0 + 1).clamp(max=width - 1), (y0 + 1).clamp(max=height - 1)
-    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-
-    def texel(row: Tensor, column: Tensor) -> Tensor:
-        return texture[row, column].float() / 255
-
-    top = texel(y0, x0) * (1 - fx) + texel(y0, x1) * fx
-    bottom = texel(y1, x0) * (1 - fx) + texel(y1, x1) * fx
-    return top * (1 - fy) + bottom * fy

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.frames import ROTATION, to_world_axes
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.files.placement import ROTATION, Placement, to_world_axes
+from dreamlab.export.files.placement import Placement
 
 
 def box() -> Mesh:

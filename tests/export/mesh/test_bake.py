@@ -8,7 +8,7 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.export.mesh.bake import bake, vertex_colors
 from dreamlab.export.mesh.clean import remove_degenerate, vertex_normals
 from dreamlab.export.mesh.unwrap import unwrap
-from dreamlab.ops.triangles.raycast import sample_texture
+from dreamlab.ops.triangles.paint import sample_texture
 
 
 def smooth_color(points: torch.Tensor) -> torch.Tensor:

@@ -6,11 +6,10 @@ import trimesh
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
+from dreamlab.ops.triangles.paint import UNPAINTED, sample_texture
 from dreamlab.ops.triangles.raycast import (
-    UNPAINTED,
     MeshCaster,
     render_mesh,
-    sample_texture,
     silhouette,
 )
 

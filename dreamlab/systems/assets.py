@@ -1,0 +1,126 @@
+"""Models from files, as a stage can start from them: shape and colours, in world axes, in size.
+
+A file may hold several objects; they become one mesh. Base colours come from textures, from vertex
+colours or from the colour of the material; glTF states the last two as linear light, which become
+sRGB here. Lights, cameras, animations and all other maps are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.frames import FRAME_OF, to_world_axes
+from dreamlab.core.mesh import Mesh
+from dreamlab.ops.triangles.distance import nearest_to
+from dreamlab.ops.triangles.paint import Paint
+
+LINEAR = (".glb", ".gltf")
+"""Formats whose vertex and material colours are linear light."""
+SHARE = 0.85
+"""Radius of the ball that a model is fitted into, as a share of the cube's half side."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A model of one or more painted parts, in the world."""
+
+    parts: Sequence[Mesh]
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """All parts as one mesh without paint."""
+        starts = np.cumsum([0, *(len(part.vertices) for part in self.parts)])
+        faces = [part.faces + start for part, start in zip(self.parts, starts, strict=False)]
+        return Mesh(np.concatenate([part.vertices for part in self.parts]), np.concatenate(faces))
+
+    def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return the colour, sRGB in [0, 1], of the nearest point of the surface."""
+        nearest = nearest_to(self.mesh, points.detach().cpu().numpy())
+        colors, begin = torch.zeros(len(points), 3), 0
+        for part in self.parts:
+            own = (nearest.face >= begin) & (nearest.face < begin + len(part.faces))
+            face = (nearest.face[own] - begin).long()
+            colors[own] = Paint(part).at(face, nearest.weight[own])
+            begin += len(part.faces)
+        return colors.to(points)
+
+
+def load_asset(path: Path, half_extent: float) -> Asset:
+    """Read a model and fit it into the cube [-half_extent, half_extent]^3.
+
+    The middle of its bounding box comes to the origin, and its farthest vertex to `SHARE` of
+    `half_extent`, so it fits the views that a prior knows.
+
+    Raises:
+        InputError: the format is unknown, the file cannot be read, or it holds no triangles.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FRAME_OF:
+        raise InputError(
+            f"{path} is no model that can be read.", f"give one of: {', '.join(FRAME_OF)}."
+        )
+    try:
+        scene = trimesh.load_scene(path, process=False)
+    except Exception as error:  # trimesh raises whatever a broken file leads to
+        raise InputError(
+            f"{path} cannot be read: {error}.", "check the path and the file."
+        ) from None
+    models = [model for model in scene.dump() if isinstance(model, trimesh.Trimesh)]
+    models = [model for model in models if len(model.faces)]
+    if not models:
+        raise InputError(f"{path} holds no triangles.", "give a file with a mesh.")
+    parts = [to_world_axes(_mesh(m, suffix in LINEAR), FRAME_OF[suffix]) for m in models]
+    return Asset(_fit(parts, SHARE * half_extent))
+
+
+def _fit(parts: Sequence[Mesh], radius: float) -> list[Mesh]:
+    vertices = np.concatenate([part.vertices for part in parts]).astype(np.float64)
+    middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    scale = radius / np.linalg.norm(vertices - middle, axis=1).max()
+    return [_moved(part, middle, scale) for part in parts]
+
+
+def _moved(part: Mesh, middle: ndarray, scale: float) -> Mesh:
+    vertices = ((part.vertices - middle) * scale).astype(np.float32)
+    return Mesh(vertices, part.faces, colors=part.colors, uv=part.uv, texture=part.texture)
+
+
+def _mesh(model: trimesh.Trimesh, is_linear: bool) -> Mesh:
+    vertices = np.asarray(model.vertices, dtype=np.float32)
+    faces = np.asarray(model.faces, dtype=np.int64)
+    uv = getattr(model.visual, "uv", None)
+    material = getattr(model.visual, "material", None)
+    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    if uv is not None and image is not None:
+        texture = np.asarray(image.convert("RGB"))
+        return Mesh(vertices, faces, uv=np.asarray(uv, dtype=np.float64), texture=texture)
+    return Mesh(vertices, faces, colors=_vertex_colors(model, material, is_linear))
+
+
+def _vertex_colors(
+    model: trimesh.Trimesh, material: object, is_linear: bool
+) -> Float[ndarray, "vertices 3"] | None:
+    """Return colours of the vertices or of the material, sRGB in [0, 1]; None if there are none."""
+    visual = model.visual
+    if visual.kind == "vertex" or visual.kind == "face":
+        colors = np.asarray(visual.vertex_colors)[:, :3] / 255.0
+    elif getattr(material, "baseColorFactor", None) is not None or visual.kind == "texture":
+        main = np.asarray(material.main_color)[:3] / 255.0  # type: ignore[attr-defined]
+        colors = np.tile(main, (len(model.vertices), 1))
+    else:
+        return None
+    return (_to_srgb(colors) if is_linear else colors).astype(np.float32)
+
+
+def _to_srgb(linear: Float[ndarray, "rows 3"]) -> Float[ndarray, "rows 3"]:
+    """Encode linear light (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,15 +108,14 @@ def _mesh(model: trimesh.Trimesh, is_linear: bool) -> Mesh:
 
 
 def _vertex_colors(
-    model: trimesh.Trimesh, material: object, is_linear: bool
+    model: trimesh.Trimesh, material: Any, is_linear: bool
 ) -> Float[ndarray, "vertices 3"] | None:
     """Return colours of the vertices or of the material, sRGB in [0, 1]; None if there are none."""
-    visual = model.visual
-    if visual.kind == "vertex" or visual.kind == "face":
+    visual: Any = model.visual
+    if visual.kind in ("vertex", "face"):
         colors = np.asarray(visual.vertex_colors)[:, :3] / 255.0
-    elif getattr(material, "baseColorFactor", None) is not None or visual.kind == "texture":
-        main = np.asarray(material.main_color)[:3] / 255.0  # type: ignore[attr-defined]
-        colors = np.tile(main, (len(model.vertices), 1))
+    elif visual.kind == "texture":
+        colors = np.tile(np.asarray(material.main_color)[:3] / 255.0, (len(model.vertices), 1))
     else:
         return None
     return (_to_srgb(colors) if is_linear else colors).astype(np.float32)

@@ -11,6 +11,7 @@ from dreamlab.evaluation.speed import kernels, main_job, suite, surfaces
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, Goal
 
 TINY = (
+    *("--recipe", "toybox-nerf"),
     "stages.nerf.views=1",
     "stages.nerf.milestones=[{until: 1.0, size: 16}]",
     "stages.nerf.representation.grid.num_levels=4",
@@ -62,7 +63,7 @@ def test_people_get_a_table(monkeypatch):
     assert "a step: 6.54 ×" in result.stderr
 
 
-@pytest.mark.parametrize("wrong", [("--recipe", "nope"), ("stages.nerf.veiws=1",)])
+@pytest.mark.parametrize("wrong", [("--recipe", "nope"), ("stages.gaussians.veiws=1",)])
 def test_a_wrong_setting_is_refused_before_anything_is_timed(wrong):
     result = run(*wrong)
     assert result.exit_code == 2 and "error:" in result.stderr and result.stdout == ""

@@ -74,7 +74,7 @@ def test_the_version_is_shown():
 
 
 def test_the_shell_completes_recipes_and_qualities():
-    assert complete_recipe("toy") == ["toybox"]
+    assert complete_recipe("toy") == ["toybox", "toybox-nerf"]
     assert complete_quality("st") == ["standard"]
 
 
@@ -90,19 +90,23 @@ BAD_GENERATE = {
     "unknown recipe": (["x", "--recipe", "tobyox"], 2, ["'tobyox'", "'toybox'"]),
     "missing recipe file": (["x", "--recipe", "none.yaml"], 2, ["none.yaml"]),
     "unknown quality": (["x", "--quality", "standart"], 2, ["'standart'", "'standard'"]),
-    "unknown key": (["x", "stages.nerf.stpes=3"], 2, ["stages.nerf.stpes", "'steps'"]),
-    "unknown stage": (["x", "stages.nrf.steps=3"], 2, ["stages.nrf", "'nerf'"]),
+    "unknown key": (["x", "stages.gaussians.stpes=3"], 2, ["stages.gaussians.stpes", "'steps'"]),
+    "unknown stage": (["x", "stages.gausians.steps=3"], 2, ["stages.gausians", "'gaussians'"]),
     "unknown component": (
-        ["x", "stages.nerf.representation.name=hashgird"],
+        ["x", "stages.gaussians.representation.name=gausians"],
         2,
-        ["hashgird", "'hashgrid'"],
+        ["gausians", "'gaussians'"],
     ),
-    "unknown key of a component": (["x", "stages.nerf.renderer.foo=1"], 2, ["renderer.foo"]),
+    "unknown key of a component": (["x", "stages.gaussians.renderer.foo=1"], 2, ["renderer.foo"]),
     "unknown model": (["x", "prior.model=sd16"], 2, ["'sd16'", "'sd15'"]),
-    "wrong type": (["x", "stages.nerf.steps=many"], 2, ["stages.nerf.steps", "a whole number"]),
-    "negative steps": (["x", "stages.nerf.steps=-5"], 2, ["steps", "-5"]),
+    "wrong type": (
+        ["x", "stages.gaussians.steps=many"],
+        2,
+        ["stages.gaussians.steps", "a whole number"],
+    ),
+    "negative steps": (["x", "stages.gaussians.steps=-5"], 2, ["steps", "-5"]),
     "a schedule in steps": (
-        ["x", "stages.nerf.guidance.guidance_scale={from: 1, to: 2, end: 500}"],
+        ["x", "stages.gaussians.guidance.guidance_scale={from: 1, to: 2, end: 500}"],
         2,
         ["fractions"],
     ),

@@ -22,8 +22,10 @@ from dreamlab.priors.load import resolve_model
 pytestmark = pytest.mark.slow
 TIME_LIMIT = 600
 SMALL = (
-    "stages.nerf.milestones=[{until: 1.0, size: 16}]",
-    "stages.nerf.renderer.steps_per_diagonal=48",
+    "stages.gaussians.milestones=[{until: 1.0, size: 16}]",
+    "stages.mesh.milestones=[{until: 1.0, size: 16}]",
+    "stages.mesh.steps=3",
+    "stages.mesh.representation.resolution=12",
     "export.resolution=48",
     "export.max_faces=1500",
     "export.texture_size=256",
@@ -60,7 +62,7 @@ def events_of(process: subprocess.Popen) -> Iterator[dict]:
 
 
 def test_ctrl_c_stops_the_training_keeps_it_and_exports_it(tmp_path, model):
-    arguments = ["generate", "a red mushroom", model, *SMALL, "stages.nerf.steps=100000"]
+    arguments = ["generate", "a red mushroom", model, *SMALL, "stages.gaussians.steps=100000"]
     with start(tmp_path, *arguments) as process:
         seen = []
         for event in events_of(process):
@@ -77,7 +79,7 @@ def test_ctrl_c_stops_the_training_keeps_it_and_exports_it(tmp_path, model):
 
 
 def test_a_run_that_was_killed_reads_as_failed_and_is_resumed_to_its_end(tmp_path, model):
-    arguments = ["generate", "a red mushroom", model, *SMALL, "stages.nerf.steps=40"]
+    arguments = ["generate", "a red mushroom", model, *SMALL, "stages.gaussians.steps=40"]
     with start(tmp_path, *arguments) as process:
         for event in events_of(process):
             if event["kind"] == "run":

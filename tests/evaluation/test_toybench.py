@@ -95,7 +95,7 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path) -> None
     for config in (
         BenchConfig(recipe="nosuch"),
         BenchConfig(quality="best"),
-        BenchConfig(overrides=("stages.nerf.stepz=3",)),
+        BenchConfig(overrides=("stages.gaussians.stepz=3",)),
     ):
         with pytest.raises(InputError):
             run(config, tmp_path / "bench", None, command=FAILING)

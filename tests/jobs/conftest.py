@@ -9,11 +9,11 @@ from tiny_models import save_tiny_pipeline
 from dreamlab.core.run_folder import RunFolder
 
 SMALL = (
-    "stages.nerf.steps=6",
-    "stages.nerf.milestones=[{until: 1.0, size: 16}]",
-    "stages.nerf.renderer.steps_per_diagonal=48",
-    "stages.nerf.renderer.occupancy_resolution=32",
-    "stages.nerf.representation.grid.log2_table_size=10",
+    "stages.gaussians.steps=6",
+    "stages.gaussians.milestones=[{until: 1.0, size: 16}]",
+    "stages.gaussians.representation.count=500",
+    "stages.gaussians.representation.radius=0.5",
+    "stages.gaussians.representation.opacity=0.5",  # opaque before the first step
     "stages.mesh.steps=2",
     "stages.mesh.milestones=[{until: 1.0, size: 16}]",
     "stages.mesh.representation.resolution=12",
@@ -22,7 +22,6 @@ SMALL = (
     "export.max_faces=1500",
     "export.texture_size=256",
     "export.unwrap=box",
-    "stages.nerf.representation.blob_radius=0.5",  # opaque before the first step
 )
 """Overrides that bring a run down to seconds."""
 

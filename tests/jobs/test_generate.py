@@ -23,7 +23,7 @@ from dreamlab.jobs.generate import generate, prepare, resume
 from dreamlab.jobs.recipes import load_recipe, load_run_config
 from dreamlab.training.stop import StopFlag
 
-PHASES = ["load prior", "nerf", "mesh", "export", "turntable"]
+PHASES = ["load prior", "gaussians", "mesh", "export", "turntable"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_the_report_tells_times_rates_metrics_mesh_checks_memory_and_versions(fi
     report = json.loads(finished_run.folder.report.read_text())
     assert set(report["seconds"]) == {*PHASES, "total"}
     assert report["seconds"]["total"] >= max(report["seconds"][phase] for phase in PHASES)
-    stage = report["stages"]["nerf"]
+    stage = report["stages"]["gaussians"]
     assert stage["steps"] == 6 and stage["steps_per_second"] > 0
     assert {"loss", "opacity", "t"} <= set(stage["metrics"])
     assert report["export"]["faces"] > 100 and report["export"]["valid"]
@@ -166,7 +166,7 @@ def test_a_run_is_exported_again_with_other_settings_and_formats(finished_run):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"overrides": ["stages.nerf.steps=3"]}, "only those that begin with"),
+        ({"overrides": ["stages.gaussians.steps=3"]}, "only those that begin with"),
         ({"overrides": ["export.max_fces=3"]}, "max_faces"),
         ({"formats": ["fbx"]}, "fbx"),
         ({"device": "abacus"}, "abacus"),
@@ -194,12 +194,17 @@ def test_a_stopped_run_exports_what_it_has_and_can_be_resumed_to_its_end(tmp_pat
     resumed = resume(folder, device="cpu")
     assert not resumed.was_stopped and state.read(folder).state == "done"
     before, after = stopped.report, resumed.report
-    assert before["stages"]["nerf"]["steps"] == 3 and after["stages"]["nerf"]["steps"] == 6
+    assert (
+        before["stages"]["gaussians"]["steps"] == 3 and after["stages"]["gaussians"]["steps"] == 6
+    )
     assert before["seconds"].keys() == {*PHASES, "total"} - {"mesh"}
     for phase in before["seconds"]:
         assert after["seconds"][phase] > before["seconds"][phase], "times add up"
     assert after["memory"]["rss_gb"] >= before["memory"]["rss_gb"]
-    assert after["stages"]["nerf"]["metrics"].keys() == before["stages"]["nerf"]["metrics"].keys()
+    assert (
+        after["stages"]["gaussians"]["metrics"].keys()
+        == before["stages"]["gaussians"]["metrics"].keys()
+    )
 
 
 def test_a_run_whose_export_failed_keeps_the_times_and_metrics_of_its_training(
@@ -212,10 +217,10 @@ def test_a_run_whose_export_failed_keeps_the_times_and_metrics_of_its_training(
         with pytest.raises(RuntimeError, match="broken"):
             generate(config, folder, device="cpu")
     report = resume(folder, device="cpu").report
-    assert set(report["seconds"]) == {*PHASES, "total"} and report["seconds"]["nerf"] > 0
-    assert report["stages"]["nerf"]["steps"] == 6
-    assert report["stages"]["nerf"]["steps_per_second"] > 0
-    assert "loss" in report["stages"]["nerf"]["metrics"]
+    assert set(report["seconds"]) == {*PHASES, "total"} and report["seconds"]["gaussians"] > 0
+    assert report["stages"]["gaussians"]["steps"] == 6
+    assert report["stages"]["gaussians"]["steps_per_second"] > 0
+    assert "loss" in report["stages"]["gaussians"]["metrics"]
 
 
 def broken(*arguments: object) -> None:
@@ -237,7 +242,7 @@ def test_a_later_stage_that_is_stopped_before_its_first_step_exports_what_it_sta
     tmp_path, small_settings
 ):
     config, stop = small_config(small_settings), StopFlag()
-    coarse = config.stages["nerf"]
+    coarse = config.stages["gaussians"]
     stages = {"coarse": coarse, "fine": replace(coarse, start_from="previous")}
     config = replace(config, stages=stages)
     folder = prepare(config, tmp_path)
@@ -268,7 +273,9 @@ def test_an_export_that_fails_keeps_the_training_and_says_how_to_try_again(
     tmp_path, small_settings, monkeypatch
 ):
     config = small_config(small_settings, "export.threshold=1.0e+6")
-    config = replace(config, stages={"nerf": config.stages["nerf"]})  # a mesh has no threshold
+    config = replace(
+        config, stages={"gaussians": config.stages["gaussians"]}
+    )  # a mesh has no threshold
     folder = prepare(config, tmp_path)
     with pytest.raises(DreamlabError) as caught:
         generate(config, folder, device="cpu")

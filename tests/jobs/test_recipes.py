@@ -91,14 +91,14 @@ def test_the_preset_of_a_model_lies_between_the_recipe_and_the_quality(tmp_path,
 
 
 def test_a_schedule_can_replace_a_number_and_a_number_a_schedule():
-    scale = "stages.nerf.guidance.guidance_scale"
+    scale = "stages.gaussians.guidance.guidance_scale"
     config = load_recipe("toybox", overrides=[f"{scale}={{from: 20, to: 5}}"], prompt=PROMPT)
-    assert config.stages["nerf"].guidance["guidance_scale"]["from"] == 20
-    entropy = "stages.nerf.losses.opacity_entropy"
+    assert config.stages["gaussians"].guidance["guidance_scale"]["from"] == 20
+    entropy = "stages.gaussians.losses.opacity_entropy"
     config = load_recipe("toybox", overrides=[f"{entropy}={{from: 1, to: 2}}"], prompt=PROMPT)
-    assert isinstance(config.stages["nerf"].losses["opacity_entropy"], Schedule)
+    assert isinstance(config.stages["gaussians"].losses["opacity_entropy"], Schedule)
     config = load_recipe("toybox", overrides=[f"{entropy}=0.5"], prompt=PROMPT)
-    assert config.stages["nerf"].losses["opacity_entropy"] == 0.5
+    assert config.stages["gaussians"].losses["opacity_entropy"] == 0.5
 
 
 def test_dreamfusion_has_the_published_hyperparameters_in_our_conventions():
@@ -137,7 +137,7 @@ def test_only_the_embedded_prior_has_unknown_words():
 def test_every_setting_has_a_meaning_and_its_key_can_be_set():
     listed = list_settings("toybox")
     keys = {setting.key for setting in listed}
-    assert {"stages.nerf.steps", "prior.model", "export.texture_size"} <= keys
+    assert {"stages.gaussians.steps", "prior.model", "export.texture_size"} <= keys
     assert all(setting.doc for setting in listed)
     for setting in list_settings("toybox", prefix="export"):
         if isinstance(setting.value, int | float | bool):
@@ -198,9 +198,11 @@ def test_any_override_of_any_key_builds_or_is_refused(key, text):
 
 def test_a_recipe_file_is_not_changed_by_reading_it():
     before = load_yaml_of("toybox")
-    load_recipe("toybox", "high", ["stages.nerf.steps=1"], prompt=PROMPT)
+    load_recipe("toybox", "high", ["stages.gaussians.steps=1"], prompt=PROMPT)
     assert load_yaml_of("toybox") == before
-    assert read_recipe("toybox").stages["nerf"]["steps"] == before["stages"]["nerf"]["steps"]
+    assert (
+        read_recipe("toybox").stages["gaussians"]["steps"] == before["stages"]["gaussians"]["steps"]
+    )
 
 
 def load_yaml_of(name: str) -> dict[str, Any]:

@@ -9,11 +9,14 @@ import torch
 
 from dreamlab.evaluation.speed.figures import Figure
 from dreamlab.evaluation.speed.kernels import kernel_figures
-from dreamlab.evaluation.speed.main_job import main_job_figures
+from dreamlab.evaluation.speed.main_job import main_job_figures, prior_pair
 from dreamlab.evaluation.speed.surfaces import surface_figures
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import SAMPLE_PROMPT, load_recipe
+
+NERF_RECIPE = "toybox-nerf"
+"""Always timed, since it is what is compared with plain torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class SpeedConfig:
     """What is timed, and how often."""
 
     recipe: str = DEFAULT_RECIPE
-    """Its last stage is timed; a recipe's name, or the path of a .yaml file."""
+    """Its stages are timed, and those of `toybox-nerf`; a name, or the path of a .yaml file."""
     overrides: tuple[str, ...] = ()
     """Settings of the recipe to change, as key=value."""
     points: int = 160_000
@@ -56,7 +59,11 @@ def measure(config: SpeedConfig) -> Iterator[Figure]:
     try:
         yield from kernel_figures(config.points, config.repeats)
         yield from surface_figures(config.gaussians, config.cells, config.repeats)
+        yield prior_pair(run, config.repeats)
         yield from main_job_figures(run, config.warm_up, config.repeats)
+        if config.recipe != NERF_RECIPE:
+            nerf = load_recipe(NERF_RECIPE, prompt=SAMPLE_PROMPT)
+            yield from main_job_figures(nerf, config.warm_up, config.repeats)
     finally:
         torch.set_num_threads(threads)
 

@@ -18,7 +18,7 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Representation, Shape, Splatted, Volume
+from dreamlab.core.protocols import Representation, Shape, Splats, Splatted, Volume
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
@@ -166,12 +166,8 @@ def export_model(
         if "ply" in config.formats:
             mesh = replace(mesh, colors=vertex_colors(mesh, representation.color_at, device))
     with phase("write"):
-        files = _write(folder, mesh, painted, config, name=slug(name), extras=extras)
-        if isinstance(representation, Splatted):
-            files.append(folder / "splats.ply")
-            write_splats(
-                files[-1], representation.splats(), Placement.on_ground(mesh, config.height)
-            )
+        splats = representation.splats() if isinstance(representation, Splatted) else None
+        files = _write(folder, mesh, painted, splats, config, name=slug(name), extras=extras)
     with phase("check"):
         checks = _check(folder, config, slug(name))
     warnings = [unwrapped.warning] if unwrapped.warning else []
@@ -276,6 +272,7 @@ def _write(
     folder: Path,
     mesh: Mesh,
     painted: Mesh,
+    splats: Splats | None,
     config: ExportConfig,
     *,
     name: str,
@@ -297,6 +294,9 @@ def _write(
             else:
                 write_stl(path, mesh, placement)
             files.append(path)
+        if splats is not None:
+            files.append(folder / "splats.ply")
+            write_splats(files[-1], splats, placement)
     except OSError as error:
         raise InputError(
             f"cannot write to {folder}: {error.strerror or error}.",

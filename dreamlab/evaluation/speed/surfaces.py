@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dreamlab.core.cameras import turntable_cameras
-from dreamlab.core.topology import build_topology
 from dreamlab.core.triangles import Triangles
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, scaling, speedup
 from dreamlab.evaluation.speed.kernels import SCALING_GOAL
@@ -77,7 +76,7 @@ def _seen(vertices: Tensor) -> Tensor:
 def _mesh_step(mesh: Triangles) -> Callable[[], object]:
     pos = _seen(mesh.vertices).requires_grad_()
     color = (mesh.vertices * 0.5 + 0.5).requires_grad_()
-    topology = build_topology(mesh.tri)
+    topology = mesh.topology
 
     def run() -> object:
         rast = rasterize(pos, mesh.tri, (SIZE, SIZE))

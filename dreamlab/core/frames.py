@@ -5,7 +5,7 @@ that importers of the format expect, so that every mesh arrives upright and faci
 
     "y up", GLB and OBJ: (X, Y, Z) = (y, z, x), front +Z; importers turn it upright.
     "z up", PLY and STL: (X, Y, Z) = (y, -x, z), front -Y; importers and slicers take it as it is.
-    "y down", Gaussians: (X, Y, Z) = (-y, -z, x), front +Z; some viewers turn it by 180 degrees about Z.
+    "y down", Gaussians: (X, Y, Z) = (-y, -z, x), front +Z; viewers may turn it about Z by 180 deg.
 """
 
 from dataclasses import replace

@@ -76,6 +76,7 @@ class CaptionEncoder(nn.Module):
         self.head = nn.Linear(width, EMBEDDING)
 
     def forward(self, tokens: Int[Tensor, "batch words"]) -> Float[Tensor, "batch embedding"]:
+        tokens = tokens[:, : int((tokens != PADDING).sum(dim=1).max())]
         padding = tokens == PADDING
         x = self.words(tokens) + self.places[: tokens.shape[1]]
         x = self.layers(x, src_key_padding_mask=padding)

@@ -1,12 +1,16 @@
 """Training of the judge: contrastive, on groups of near misses.
 
 A group is a scene and its near misses: the same scene from another side, in another colour, with
-another object. Captions of the whole batch compete for every picture. A caption fits a picture when
-it names the same scene and, if it names a view, the view; with P the set of fitting pairs,
+another object. Captions of the whole batch compete for every picture, and so do rivals of its own,
+captions that are wrong in one thing alone: the view, the colour, the object, or which of two items
+is which. A caption fits a picture when it names the same scene and, if it names a view, the view.
+With s scores of pictures i and captions j, r_i those of picture i's rivals, P the fitting pairs,
 
-    L = -(1/2N) sum_i [ log sum_{j in P_i} softmax_j(s_ij) + log sum_{j in P^T_i} softmax_j(s_ji) ]
+    L = -(1/2N) sum_i [ log sum_{j in P_i} softmax(s_i, r_i)_j
+                         + log sum_{j in P^T_i} softmax(s^T_i)_j ]
 
-which is CLIP's symmetric loss (Radford et al. 2021, figure 3) with several right answers.
+which is CLIP's symmetric loss (Radford et al. 2021, figure 3) with several right answers and with
+hard negatives on the side of the captions (Yuksekgonul et al. 2023).
 """
 
 import json
@@ -28,14 +32,14 @@ from dreamlab.priors.toybox.world.objects.catalogue import CATALOGUE
 from dreamlab.priors.toybox.world.palette import COLORS
 from dreamlab.priors.toybox.world.scenes import SUPPORTS, Item, Scene, pack, sample_scene
 from dreamlab.priors.toybox.world.tracer import trace
-from dreamlab.priors.toybox.world.views import sample_views, view_word
+from dreamlab.priors.toybox.world.views import VIEW_WORDS, sample_views, view_word
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeConfig:
     """How the judge is trained."""
 
-    steps: int = 1500
+    steps: int = 2500
     """Optimisation steps."""
     groups: int = 32
     """Groups a step; each gives four pictures."""
@@ -45,31 +49,77 @@ class JudgeConfig:
     """Seed of the judge's weights and pictures; no other training uses it."""
 
 
+RIVALS = 4
+"""Wrong captions of a picture's own."""
+
+
 def near_misses(scene: Scene, rng: np.random.Generator) -> list[Scene]:
     """Return the scene twice (to be seen from two sides), recoloured, and with a new object."""
+    return [scene, scene, _recolored(scene, rng), _with_other_object(scene, rng)]
+
+
+def _recolored(scene: Scene, rng: np.random.Generator) -> Scene:
     place = int(rng.integers(len(scene.items)))
     item = scene.items[place]
-    color = str(
-        rng.choice([name for name in COLORS if name not in (item.color, item.second_color)])
-    )
+    others = [name for name in COLORS if name not in (item.color, item.second_color)]
+    return _with_item(scene, place, replace(item, color=str(rng.choice(others))))
+
+
+def _with_other_object(scene: Scene, rng: np.random.Generator) -> Scene:
+    place = int(rng.integers(len(scene.items)))
+    item = scene.items[place]
     is_support = scene.relation == "on top of" and place == 1
     names = SUPPORTS if is_support else tuple(kind.name for kind in CATALOGUE)
     kind = str(rng.choice([name for name in names if name != item.object]))
-
-    def with_item(new: Item) -> Scene:
-        return replace(scene, items=(*scene.items[:place], new, *scene.items[place + 1 :]))
-
     simpler = replace(item, object=kind, pattern="plain", second_color=None)
-    return [scene, scene, with_item(replace(item, color=color)), with_item(simpler)]
+    return _with_item(scene, place, simpler)
+
+
+def _with_item(scene: Scene, place: int, new: Item) -> Scene:
+    return replace(scene, items=(*scene.items[:place], new, *scene.items[place + 1 :]))
+
+
+def exchanges(scene: Scene) -> list[Scene]:
+    """Return the relation with its two items exchanged and with their colours exchanged.
+
+    Left out is what says the same ("next to" is symmetric) or cannot be said.
+    """
+    if scene.relation is None:
+        return []
+    first, second = scene.items
+    found: list[Scene] = []
+    if scene.relation == "in front of" or (
+        scene.relation == "on top of" and first.object in SUPPORTS
+    ):
+        found.append(replace(scene, items=(second, first)))
+    is_plain = first.second_color is None and second.second_color is None
+    if is_plain and first.color != second.color and first.object != second.object:
+        colors = (replace(first, color=second.color), replace(second, color=first.color))
+        found.append(replace(scene, items=colors))
+    return found
+
+
+def rivals(scene: Scene, word: str, rng: np.random.Generator) -> list[str]:
+    """Return `RIVALS` captions of a scene seen from `word` that are wrong in one thing alone."""
+    wrong = [(other, word) for other in exchanges(scene)]
+    if scene.has_front:
+        views = [other for other in VIEW_WORDS if other != word]
+        wrong += [(scene, str(view)) for view in rng.permutation(views)[: RIVALS - 2]]
+    while len(wrong) < RIVALS:
+        change = _recolored if len(wrong) % 2 else _with_other_object
+        wrong.append((change(scene, rng), word))
+    return [caption(other, view, rng) for other, view in wrong]
 
 
 @dataclass(frozen=True)
 class JudgeBatch:
-    """Pictures, captions and which of them fit."""
+    """Pictures, captions, which of them fit, and captions that fit none."""
 
     images: Float[Tensor, "batch 64 64 3"]
     captions: list[str]
     fits: Bool[Tensor, "batch batch"]
+    rivals: list[str]
+    """`RIVALS` of every picture, picture by picture."""
 
 
 def make_batch(config: JudgeConfig, step: int) -> JudgeBatch:
@@ -94,21 +144,38 @@ def make_batch(config: JudgeConfig, step: int) -> JudgeBatch:
         ambient=views.ambient,
         background=views.background,
     )
+    wrong = [
+        text for scene, word in zip(scenes, words, strict=True) for text in rivals(scene, word, rng)
+    ]
     same = torch.tensor([[a == b for b in scenes] for a in scenes])
     seen = torch.tensor([[t is None or w == t for t in told] for w in words])
-    return JudgeBatch(images.rgb, texts, same & seen)
+    return JudgeBatch(images.rgb, texts, same & seen, wrong)
 
 
 def contrastive_loss(
-    scores: Float[Tensor, "batch batch"], fits: Bool[Tensor, "batch batch"]
+    scores: Float[Tensor, "batch batch"],
+    fits: Bool[Tensor, "batch batch"],
+    rival_scores: Float[Tensor, "batch rivals"],
 ) -> Float[Tensor, ""]:
     """Evaluate the loss of the module docstring; every row and column must have a fitting pair."""
 
-    def one_side(s: Tensor, p: Tensor) -> Tensor:
+    def one_side(s: Tensor, p: Tensor, all_scores: Tensor) -> Tensor:
         right = s.masked_fill(~p, -torch.inf).logsumexp(dim=1)
-        return (s.logsumexp(dim=1) - right).mean()
+        return (all_scores.logsumexp(dim=1) - right).mean()
 
-    return 0.5 * (one_side(scores, fits) + one_side(scores.T, fits.T))
+    with_rivals = torch.cat([scores, rival_scores], dim=1)
+    return 0.5 * (one_side(scores, fits, with_rivals) + one_side(scores.T, fits.T, scores.T))
+
+
+def batch_loss(judge: Judge, batch: JudgeBatch) -> Float[Tensor, ""]:
+    """Return the loss of a batch, differentiable to the judge's weights."""
+    images = judge.image_encoder(batch.images)
+    captions = judge.caption_encoder(judge.tokenize([*batch.captions, *batch.rivals]))
+    own, wrong = captions.split([len(images), len(batch.rivals)])
+    wrong = wrong.unflatten(0, (len(images), RIVALS))
+    scale = judge.log_temperature.exp()
+    rival_scores = scale * torch.einsum("ic,irc->ir", images, wrong)
+    return contrastive_loss(scale * images @ own.T, batch.fits, rival_scores)
 
 
 def train_judge(
@@ -123,7 +190,7 @@ def train_judge(
     )
     for step in range(config.steps):
         batch = make_batch(config, step)
-        loss = contrastive_loss(judge.scores(batch.images, batch.captions), batch.fits)
+        loss = batch_loss(judge, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)

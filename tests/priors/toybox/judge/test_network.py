@@ -11,16 +11,21 @@ from torch.autograd import gradcheck
 from dreamlab.core.errors import MissingError
 from dreamlab.priors.toybox.judge.network import MAX_WORDS, PADDING, UNKNOWN, Judge, load_judge
 from dreamlab.priors.toybox.judge.train import (
+    RIVALS,
     JudgeBatch,
     JudgeConfig,
+    batch_loss,
     contrastive_loss,
+    exchanges,
     make_batch,
     near_misses,
+    rivals,
     save_judge,
     train_judge,
 )
 from dreamlab.priors.toybox.world.captions import parse_prompt, vocabulary
-from dreamlab.priors.toybox.world.scenes import sample_scene
+from dreamlab.priors.toybox.world.scenes import Item, Scene, sample_scene
+from dreamlab.priors.toybox.world.views import VIEW_WORDS
 
 TINY = JudgeConfig(steps=3, groups=2, seed=5)
 
@@ -100,6 +105,38 @@ def test_near_misses_differ_from_the_scene_in_one_item(seed: int) -> None:
     assert {item.object for item in replaced.items} != {item.object for item in scene.items}
 
 
+@pytest.mark.parametrize("word", VIEW_WORDS)
+def test_rivals_say_something_else_than_what_is_seen(word: str) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        scene = sample_scene(rng)
+        texts = rivals(scene, word, rng)
+        assert len(texts) == RIVALS
+        for text in texts:
+            assert f"{word} view" not in text or parse_prompt(text) != scene
+
+
+def test_of_an_object_with_a_front_the_view_is_denied_of_others_it_is_not() -> None:
+    rng = np.random.default_rng(3)
+    duck = rivals(Scene((Item("duck", "red"),)), "back", rng)
+    assert sum("back view" not in text for text in duck) == 2
+    cone = rivals(Scene((Item("cone", "red"),)), "back", rng)
+    assert all("back view" in text for text in cone)
+
+
+def test_exchanges_are_of_items_and_of_colours_where_they_say_something_else() -> None:
+    red, blue = Item("cube", "red"), Item("sphere", "blue")
+    swapped = {"on top of": 1, "in front of": 2, "next to": 1}
+    for relation, number in swapped.items():
+        scene = Scene((blue, red), relation)  # type: ignore[arg-type]
+        found = exchanges(scene)
+        assert len(found) >= number and scene not in found
+        colors = [item.color for item in found[-1].items]
+        assert colors == ["red", "blue"] and found[-1].items[0].object == "sphere"
+    assert exchanges(Scene((red,))) == []
+    assert exchanges(Scene((red, Item("sphere", "red")), "next to")) == []
+
+
 def test_every_picture_fits_its_own_caption_and_no_other_scene(batch: JudgeBatch) -> None:
     assert batch.images.shape == (24, 64, 64, 3)
     assert batch.fits.diagonal().all()
@@ -122,16 +159,29 @@ def test_with_one_right_answer_the_loss_is_that_of_clip() -> None:
     own = torch.arange(5)
     cross_entropy = torch.nn.functional.cross_entropy
     expected = (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
-    torch.testing.assert_close(contrastive_loss(scores, torch.eye(5) > 0), expected)
+    none = torch.zeros(5, 0, dtype=torch.float64)
+    torch.testing.assert_close(contrastive_loss(scores, torch.eye(5) > 0, none), expected)
+
+
+def test_rivals_count_as_wrong_captions_of_their_own_picture_alone() -> None:
+    scores, rival_scores = torch.randn(5, 5).double(), torch.randn(5, 3).double()
+    cross_entropy = torch.nn.functional.cross_entropy
+    own = torch.arange(5)
+    expected = cross_entropy(torch.cat([scores, rival_scores], 1), own)
+    expected = (expected + cross_entropy(scores.T, own)) / 2
+    torch.testing.assert_close(contrastive_loss(scores, torch.eye(5) > 0, rival_scores), expected)
 
 
 def test_the_loss_is_zero_if_everything_fits_and_its_gradient_is_right() -> None:
     scores = torch.randn(4, 4, dtype=torch.float64, requires_grad=True)
     fits = torch.eye(4) > 0
     fits[0, 1] = fits[1, 0] = True
-    assert gradcheck(lambda s: contrastive_loss(s, fits), (scores,))
+    wrong = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda s, r: contrastive_loss(s, fits, r), (scores, wrong))
+    nothing = torch.zeros(4, 0, dtype=torch.float64)
     torch.testing.assert_close(
-        contrastive_loss(scores, torch.ones(4, 4) > 0), torch.zeros((), dtype=torch.float64)
+        contrastive_loss(scores, torch.ones(4, 4) > 0, nothing),
+        torch.zeros((), dtype=torch.float64),
     )
 
 
@@ -149,12 +199,9 @@ def test_it_learns_to_tell_the_pictures_of_a_batch_apart(batch: JudgeBatch) -> N
     judge = Judge(vocabulary())
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3)
 
-    def loss() -> torch.Tensor:
-        return contrastive_loss(judge.scores(batch.images, batch.captions), batch.fits)
-
-    before = loss().item()
-    for _ in range(15):
+    before = batch_loss(judge, batch).item()
+    for _ in range(30):
         optimizer.zero_grad()
-        loss().backward()
+        batch_loss(judge, batch).backward()
         optimizer.step()
-    assert loss().item() < 0.75 * before
+    assert batch_loss(judge, batch).item() < 0.75 * before

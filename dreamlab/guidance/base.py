@@ -27,7 +27,7 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
-from dreamlab.priors.base import Latents, Prior
+from dreamlab.priors.base import Latents, PerView, Prior
 
 Conditionings = Float[Tensor, "batch _variants tokens features"]
 Scores = Float[Tensor, "batch _variants channels height width"]
@@ -59,6 +59,11 @@ class Guidance(Protocol):
         ...
 
 
+def needs_normals(guidance: Guidance | None) -> bool:
+    """Tell whether a rule looks at the normals of a render: its `needs_normals`, if it has one."""
+    return bool(getattr(guidance, "needs_normals", False))
+
+
 def predict_scores(
     prior: Prior, noisy: Latents, t: Float[Tensor, " batch"], groups: Mapping[str, Conditionings]
 ) -> dict[str, Scores]:
@@ -78,20 +83,24 @@ def predict_scores(
     """
     conditioning = torch.cat(list(groups.values()), dim=1)
     num_views, num_variants = conditioning.shape[:2]
-    eps = prior.predict(
-        noisy.repeat_interleave(num_variants, dim=0),
-        t.repeat_interleave(num_variants, dim=0),
-        conditioning.flatten(0, 1),
-    ).eps.unflatten(0, (num_views, num_variants))
+    eps = (
+        prior.predict(
+            noisy.repeat_interleave(num_variants, dim=0),
+            t.repeat_interleave(num_variants, dim=0),
+            conditioning.flatten(0, 1),
+        )
+        .eps.float()
+        .unflatten(0, (num_views, num_variants))
+    )
     sizes = [group.shape[1] for group in groups.values()]
     return dict(zip(groups, eps.split(sizes, dim=1), strict=True))
 
 
-def compose(scores: Mapping[str, Scores], coefficients: Mapping[str, float]) -> Latents:
+def compose(scores: Mapping[str, Scores], coefficients: Mapping[str, float | PerView]) -> Latents:
     """Return the linear combination sum_k c_k e_k of single predictions.
 
     Classifier-free guidance by s is {"positive": s, "negative": 1 - s}; other rules are other
-    coefficients.
+    coefficients, which may differ between views.
     """
     return torch.stack([c * scores[name][:, 0] for name, c in coefficients.items()]).sum(dim=0)
 

@@ -1,18 +1,23 @@
-"""The guided noise prediction: classifier-free guidance, Perp-Neg and rescaling in one U-Net call.
+"""Combinations of noise predictions: classifier-free guidance, Perp-Neg and rescaling.
 
 Classifier-free guidance is written as diffusers writes it, eh = e_0 + s (e_y - e_0), so s = 1 is
 the plain conditional prediction. Code that computes e_y + s (e_y - e_0) instead (threestudio's SDS,
 PGC-3D, SemanticSDS) means s + 1: its 100 is 101 here. e_0 belongs to the negative prompt, which is
 the empty one if none was given.
+
+Whatever is combined costs one U-Net call, and with wrong views (Perp-Neg) e_y stands for
+e_y + sum_i w_i perp(e_i - e_0, e_y - e_0) wherever it is compared with an e_0.
 """
+
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.guidance.base import compose, predict_scores
+from dreamlab.guidance.base import Scores, compose, predict_scores
 from dreamlab.guidance.perp_neg import away_direction
 from dreamlab.guidance.prompts import ViewConditionings
-from dreamlab.priors.base import Latents, Prior
+from dreamlab.priors.base import Latents, PerView, Prior
 
 
 def guided_noise(
@@ -34,15 +39,59 @@ def guided_noise(
         scale: s.
         cfg_rescale: strength of `rescale`, in [0, 1].
     """
-    groups = {name: getattr(conditionings, name) for name in ("positive", "negative", "away")}
-    scores = predict_scores(prior, noisy, t, groups)
+    scores, push = view_scores(prior, noisy, t, conditionings, ("positive", "negative"))
     guided = compose(scores, {"positive": scale, "negative": 1 - scale})
-    positive, negative, away = (scores[name] for name in groups)
-    if away.shape[1]:
-        guided = guided + scale * away_direction(
-            positive[:, 0], negative[:, 0], away, conditionings.away_weights
-        )
-    return rescale(guided, positive[:, 0], cfg_rescale) if cfg_rescale else guided
+    if push is not None:
+        guided = guided + scale * push
+    return rescale(guided, scores["positive"][:, 0], cfg_rescale) if cfg_rescale else guided
+
+
+def composed_noise(
+    prior: Prior,
+    noisy: Latents,
+    t: Float[Tensor, " batch"],
+    conditionings: ViewConditionings,
+    coefficients: Mapping[str, float | PerView],
+) -> Latents:
+    """Return sum_k c_k e_k; e_y carries Perp-Neg's push if an e_0 is among the others.
+
+    Args:
+        prior: the diffusion model.
+        noisy: z_t.
+        t: times, one a view.
+        conditionings: what the prior is told about each view.
+        coefficients: of `positive`, `negative` and `empty`; what has the number 0 is not evaluated.
+    """
+    used = {k: c for k, c in coefficients.items() if isinstance(c, Tensor) or c != 0}
+    scores, push = view_scores(prior, noisy, t, conditionings, tuple(used))
+    total = compose(scores, used)
+    return total if push is None else total + used["positive"] * push
+
+
+def view_scores(
+    prior: Prior,
+    noisy: Latents,
+    t: Float[Tensor, " batch"],
+    conditionings: ViewConditionings,
+    names: Sequence[str],
+) -> tuple[dict[str, Scores], Latents | None]:
+    """Return the predictions of the named groups, and the push away from the wrong views.
+
+    Directions start at the prediction for the empty prompt if that is named, else at the negative
+    prompt's. Without either, without `positive` or without wrong views there is no push (None).
+    """
+    base = next((name for name in ("empty", "negative") if name in names), None)
+    groups = {name: getattr(conditionings, name) for name in names}
+    if base is None or "positive" not in names or not conditionings.away.shape[1]:
+        return predict_scores(prior, noisy, t, groups), None
+    scores = predict_scores(prior, noisy, t, groups | {"away": conditionings.away})
+    push = away_direction(
+        scores["positive"][:, 0],
+        scores[base][:, 0],
+        scores.pop("away"),
+        conditionings.away_weights,
+    )
+    return scores, push
 
 
 def rescale(guided: Latents, positive: Latents, strength: float) -> Latents:

@@ -34,6 +34,9 @@ class PromptConfig:
     embeddings mixed by azimuth; `perp_neg`: mixed, and pushed away from the wrong views."""
     template: str = "{prompt}, {view}"
     """How prompt and view word are joined; "{view} of {prompt}" is the other usual form."""
+    negative: str | None = None
+    """Negative prompt of this stage; `{prompt}` in it stands for the prompt, and then it is joined
+    with the view word too; none: the run's negative prompt."""
     front: str = "front view"
     """Word for views of the front."""
     side: str = "side view"
@@ -64,6 +67,11 @@ class PromptConfig:
         """Join a prompt and a view word."""
         return self.template.replace("{view}", view).replace("{prompt}", prompt)
 
+    def phrases(self, prompt: str) -> list[str]:
+        """Join a prompt with each of the four view words, if it depends on the view."""
+        words = (self.front, self.side, self.back, self.overhead)
+        return [prompt if self.view == "none" else self.phrase(prompt, word) for word in words]
+
 
 @dataclass(frozen=True, slots=True)
 class ViewConditionings:
@@ -72,7 +80,8 @@ class ViewConditionings:
     positive: Float[Tensor, "batch 1 tokens features"]
     """The prompt as seen from the view."""
     negative: Float[Tensor, "batch 1 tokens features"]
-    """The negative prompt, which is the empty one if none was given."""
+    """The negative prompt, which is the empty one if none was given; of the view if it repeats
+    the prompt."""
     empty: Float[Tensor, "batch 1 tokens features"]
     """The empty prompt."""
     away: Float[Tensor, "batch variants tokens features"]
@@ -112,9 +121,10 @@ class Prompts:
         negative: Float[Tensor, "tokens features"],
         empty: Float[Tensor, "tokens features"],
         config: PromptConfig,
+        negative_views: Float[Tensor, "4 tokens features"] | None = None,
     ) -> None:
         self.views, self.negative, self.empty = views, negative, empty
-        self.config = config
+        self.config, self.negative_views = config, negative_views
 
     @classmethod
     def encode(
@@ -128,20 +138,28 @@ class Prompts:
         """Embed every text that will be needed, then free the prior's text encoder.
 
         Args:
-            negative: what the picture must not show; "" for nothing in particular.
+            negative: what the picture must not show; "" for nothing in particular. The settings
+                may name another one.
             cache_dir: where embeddings are kept between runs; None keeps nothing.
         """
-        words = (config.front, config.side, config.back, config.overhead)
-        texts = [prompt if config.view == "none" else config.phrase(prompt, w) for w in words]
-        embeddings = encode_cached(prior, [*texts, negative, ""], cache_dir)
+        repeats = config.negative is not None and "{prompt}" in config.negative
+        if config.negative is not None:
+            negative = config.negative.replace("{prompt}", prompt)
+        texts = [*config.phrases(prompt), negative, ""]
+        texts += config.phrases(negative) if repeats else []
+        embeddings = encode_cached(prior, texts, cache_dir)
         prior.release_text_encoder()
-        return cls(embeddings[:4], embeddings[4], embeddings[5], config)
+        of_views = embeddings[6:] if repeats else None
+        return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views)
 
     def for_views(self, cameras: Cameras) -> ViewConditionings:
         """Return what the prior is to be told for each of these views."""
         num_views, device = len(cameras), self.views.device
         mixture = view_mixture(cameras, self.config).to(device)
         positive = torch.einsum("bv,vtd->btd", mixture, self.views)
+        negative = self.negative.expand(num_views, -1, -1)
+        if self.negative_views is not None:
+            negative = torch.einsum("bv,vtd->btd", mixture, self.negative_views)
         weights = torch.zeros(num_views, 0)
         if self.config.view == "perp_neg":
             is_overhead = view_index(cameras, self.config) == OVERHEAD
@@ -149,7 +167,7 @@ class Prompts:
         wrong = self.views[[FRONT, SIDE][: weights.shape[1]]]
         return ViewConditionings(
             positive[:, None],
-            self.negative.expand(num_views, 1, -1, -1),
+            negative[:, None],
             self.empty.expand(num_views, 1, -1, -1),
             wrong.expand(num_views, -1, -1, -1),
             weights.to(device),

@@ -20,7 +20,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Adopting, Refining, Representation, Shape, Volume
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
@@ -158,7 +158,7 @@ class Stage:
             shading=shading,
             training=True,
             generator=self._generator(step, "render"),
-            normals=buffers.normals,
+            normals=buffers.normals or needs_normals(self.guidance),
             depth_variance=buffers.depth_variance,
         )
 

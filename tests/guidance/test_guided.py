@@ -5,7 +5,7 @@ import torch
 from analytic import GaussianPrior, exact_eps
 from guided_views import cameras_at
 
-from dreamlab.guidance.guided import guided_noise, rescale
+from dreamlab.guidance.guided import composed_noise, guided_noise, rescale
 from dreamlab.guidance.perp_neg import away_direction
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 
@@ -67,3 +67,27 @@ def test_rescaling_brings_each_views_spread_to_that_of_the_plain_prediction(stre
 def test_rescaling_by_nothing_is_identity():
     values = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(rescale(values, 3 * values, 0.0), values)
+
+
+def test_a_composition_is_its_sum_and_asks_for_no_more_than_it_needs():
+    prior, noisy, t, c = setting("perp_neg")
+    e_y, e_0, e_neg = (
+        score(prior, noisy, t, group[:, 0]) for group in (c.positive, c.empty, c.negative)
+    )
+    away = torch.stack([score(prior, noisy, t, c.away[:, j]) for j in range(2)], dim=1)
+    push = away_direction(e_y, e_0, away, c.away_weights)
+    per_view = torch.tensor([0.0, 1.0, 2.0])[:, None, None, None]
+    for coefficients, expected, rows in (
+        (
+            {"positive": 2.0, "empty": -1.0, "negative": per_view},
+            2 * (e_y + push) - e_0 + per_view * e_neg,
+            15,
+        ),
+        ({"positive": 2.0, "empty": -1.0, "negative": 0.0}, 2 * (e_y + push) - e_0, 12),
+        ({"positive": 1.0}, e_y, 3),
+        ({"empty": 1.0, "negative": -1.0}, e_0 - e_neg, 6),
+    ):
+        prior.calls.clear()
+        found = composed_noise(prior, noisy, t, c, coefficients)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert prior.calls == [("predict", rows)]

@@ -57,6 +57,29 @@ def test_words_choose_the_embedding_of_the_bin():
     assert found.away.shape[:2] == (4, 0) and found.away_weights.shape == (4, 0)
 
 
+def test_a_stage_may_have_a_negative_prompt_of_its_own():
+    prior = GaussianPrior(mean=COLORS.__getitem__)
+    config = PromptConfig(view="words", negative="cat")
+    found = Prompts.encode(prior, "cat", "ugly", config).for_views(cameras_at([0, 180]))
+    assert found.negative[:, 0, 0].tolist() == [COLORS["cat"]] * 2
+
+
+def test_a_negative_prompt_that_repeats_the_prompt_has_the_words_of_the_view():
+    """As in SDS-Bridge: only what is added to the prompt differs between the two."""
+    seen: list[str] = []
+    prior = GaussianPrior(mean=lambda text: seen.append(text) or [float(len(seen)), 0.0, 0.0])
+    config = PromptConfig(view="words", negative="{prompt}, blurry")
+    found = Prompts.encode(prior, "cat", "ugly", config)
+    views = found.for_views(cameras_at([0, 100, 180, 0], [0, 0, 0, 80]))
+    words = [seen[int(number) - 1] for number in views.negative[:, 0, 0, 0]]
+    expected = [f"cat, blurry, {view} view" for view in ("front", "side", "back", "overhead")]
+    assert words == expected and "ugly" not in seen
+    plain = PromptConfig(view="none", negative="{prompt}, blurry")
+    seen.clear()
+    views = Prompts.encode(prior, "cat", "ugly", plain).for_views(cameras_at([0, 180]))
+    assert {seen[int(number) - 1] for number in views.negative[:, 0, 0, 0]} == {"cat, blurry"}
+
+
 def test_without_view_words_all_views_get_the_plain_prompt():
     found = prompts("none")[0].for_views(cameras_at([0, 100, 180], [0, 0, 80]))
     assert found.positive[:, 0, 0].tolist() == [COLORS["cat"]] * 3

@@ -73,6 +73,8 @@ def test_renders_have_the_size_of_the_milestone() -> None:
 class Recorder:
     """Guidance that keeps the renders it is shown."""
 
+    needs_normals = False
+
     def __init__(self) -> None:
         self.renders: list[Render] = []
 
@@ -95,6 +97,13 @@ def test_buffers_are_rendered_only_while_a_loss_needs_them() -> None:
     assert early_render.normal is None and early_render.depth_variance is None
     assert late_render.normal is not None and late_render.depth_variance is not None
     assert "orientation" not in results[0].metrics and "orientation" in results[1].metrics
+
+
+def test_normals_are_rendered_for_guidance_that_looks_at_them() -> None:
+    recorder = Recorder()
+    recorder.needs_normals = True
+    Stage("nerf", toy_stage(), recorder, seed=0, device=CPU).step(0)
+    assert recorder.renders[0].normal is not None
 
 
 def test_every_view_of_a_step_has_its_own_background() -> None:

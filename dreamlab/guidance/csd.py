@@ -1,0 +1,60 @@
+"""Classifier score distillation (CSD), with an annealed negative prompt.
+
+    g = w(t) s ( e_y - (1 - n) e_0 - n e_neg )
+
+With n = 0 this is the guidance term of SDS alone, s (e_y - e_0) = -s sigma grad log p(y | z_t): the
+gradient of an implicit classifier, which says what to change and leaves the noise's variance out. n
+moves its origin from the empty prompt to the negative one. What is not needed (e_neg at n = 0, e_0
+at n = 1) is not evaluated. Letters: `guidance.base`.
+
+    coarse stage of CSD       n = {from: 0, to: 1, end: 0.5}
+    refinement of CSD         n = {from: 1, to: 0.5}
+    stage 2 of SDS-Bridge     n = 1, prompts.negative "{prompt}, oversaturated, smooth, ..."
+
+Nothing holds z near pictures in general, so late steps over-saturate unless n is lowered again.
+
+Source: Yu et al., Text-to-3D with Classifier Score Distillation (2024), with the coefficients of
+its code (cond_scale s, uncond_scale -s n, null_scale -s (1 - n)); McAllister et al., Rethinking
+Score Distillation as a Bridge Between Image Distributions (2024).
+"""
+
+from dataclasses import dataclass
+
+from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.guidance.guided import composed_noise
+from dreamlab.guidance.prompts import Prompts
+from dreamlab.guidance.rule import Judgement, Rule, RuleConfig, Views
+from dreamlab.priors.base import Prior
+
+
+@dataclass(frozen=True, slots=True)
+class Config(RuleConfig):
+    """Settings of classifier score distillation."""
+
+    scale: Scalar = 1.0
+    """s, the strength of the gradient; it matters against regularisers and plain descent only."""
+    negative_share: Scalar = 0.0
+    """n, how far the origin lies at the negative prompt instead of the empty one, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        RuleConfig.__post_init__(self)
+        if not all(0.0 <= value_at(self.negative_share, end) <= 1.0 for end in (0.0, 1.0)):
+            raise ValueError(f"negative_share must stay in [0, 1], got {self.negative_share}")
+
+
+class CSD(Rule[Config]):
+    """Classifier score distillation with one prior and one prompt."""
+
+    def formula(self, views: Views) -> Judgement:
+        s = value_at(self.config.scale, views.progress)
+        n = value_at(self.config.negative_share, views.progress)
+        coefficients = {"positive": s, "empty": s * (n - 1), "negative": -s * n}
+        residual = composed_noise(
+            self.prior, views.noisy, views.t, views.conditionings, coefficients
+        )
+        return self.weighted(views, residual)
+
+
+def build(config: Config, prior: Prior, prompts: Prompts) -> CSD:
+    """Build the rule from its settings."""
+    return CSD(config, prior, prompts)

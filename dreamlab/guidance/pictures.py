@@ -1,0 +1,72 @@
+"""Which picture of a render the prior judges.
+
+Glossary: `N` the render's normal buffer, the opacity-weighted sum of unit normals n in world space
+(so N = a n on a surface); `a` opacity in [0, 1].
+
+    rgb      the colours
+    normal   (N + a) / 2: the normal as a colour, (n + 1) / 2, over black
+    shape    (N + a - 1, a), shrunk to the size of the latents and used as them: no encoder
+
+Normals are in world space, as in threestudio: a side of the object has the same colour from every
+camera. `shape` is Fantasia3D's latent of the first steps; it needs a prior with four channels.
+
+Source: Chen et al., Fantasia3D (2023), section 3.2, in the form of threestudio's configuration.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.render import Render
+from dreamlab.priors.base import Latents, Prior, resize_square
+
+Sees = Literal["rgb", "normal", "shape"]
+SHAPE_CHANNELS = 4
+
+
+def check_sees(sees: Sees, prior: Prior) -> None:
+    """Refuse what this prior cannot judge.
+
+    Raises:
+        InputError: `shape` with a prior whose latents have other than four channels.
+    """
+    if sees == "shape" and prior.latent_channels != SHAPE_CHANNELS:
+        raise InputError(
+            f"guidance.sees is 'shape', which needs latents of {SHAPE_CHANNELS} channels, got "
+            f"{prior.latent_channels} from {prior.name}.",
+            "set guidance.sees to normal or rgb, or use a Stable Diffusion model.",
+        )
+
+
+def picture(render: Render, sees: Sees) -> Float[Tensor, "batch height width 3"]:
+    """Return what is encoded, `rgb` or `normal`; differentiable to the render.
+
+    Raises:
+        InputError: normals are asked for and the renderer made none.
+    """
+    if sees == "rgb":
+        return render.rgb
+    return (_normal(render) + render.alpha) / 2
+
+
+def shape_latents(render: Render, side: int) -> Latents:
+    """Return (N + a - 1, a) at the size of the latents; differentiable to the render.
+
+    Raises:
+        InputError: the renderer made no normals, or the render is not square.
+    """
+    normal = resize_square(_normal(render) + render.alpha - 1, side)
+    alpha = resize_square(render.alpha.expand(-1, -1, -1, 3), side)[:, :1]
+    return torch.cat([normal, alpha], dim=1)
+
+
+def _normal(render: Render) -> Float[Tensor, "batch height width 3"]:
+    if render.normal is None:
+        raise InputError(
+            "guidance looks at normals, and this renderer makes none.",
+            "set guidance.sees to rgb, or use another renderer.",
+        )
+    return render.normal

@@ -1,0 +1,247 @@
+"""The frame of every rule: what is done around its formula.
+
+    picture of the render -> z -> t, eps -> z_t -> formula -> gradient g -> loss
+
+A rule is a file with a `Config`, a subclass of `Rule` that holds the formula, and `build`. The
+formula gets everything about the views of a step (`Views`) and returns a `Judgement`. It treats
+each view for itself, so a view's gradient does not depend on its company.
+
+Most rules are a difference r of noise predictions under a weight w(t). Then
+
+    g = w r,      and z is pulled to   x = z - (sigma / alpha) r   with strength w alpha / sigma,
+
+which for r = eh - eps is the one-step denoised x0h = (z_t - sigma eh) / alpha. The image-space form
+of any such rule pulls the picture p to D(x) instead of z to x:
+
+    g_p = w (alpha / sigma) (p - D(x)),     p, D(x) in [0, 1] at the prior's image size
+
+and needs no backward pass through the encoder. Letters and normalisation: `guidance.base`.
+
+Source: Poole et al., DreamFusion (2023), eq. 3; image space: Zhu et al., HiFA (2024).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dreamlab.core.cameras import Cameras
+from dreamlab.core.render import Render
+from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.guidance import base
+from dreamlab.guidance.guided import guided_noise
+from dreamlab.guidance.pictures import Sees, check_sees, picture, shape_latents
+from dreamlab.guidance.prompts import Prompts, ViewConditionings
+from dreamlab.guidance.timesteps import TimestepConfig, sample_timesteps
+from dreamlab.guidance.weighting import Weighting, weight
+from dreamlab.priors.base import Latents, PerView, Prior, resize_square
+
+
+@dataclass(frozen=True, slots=True)
+class RuleConfig:
+    """Settings that all rules have."""
+
+    sees: Sees = "rgb"
+    """What the prior judges: `rgb`; `normal`, normals in world space as colours; `shape`, normal
+    and opacity used as latents (early geometry, four-channel priors only)."""
+    weighting: Weighting = "sds"
+    """w(t): `sds` sigma^2, `uniform` 1, `fantasia3d` alpha sigma^2, `x0` sigma / alpha,
+    `inverse_variance` 1 / sigma^2, `flow` (alpha + sigma) / alpha."""
+    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    """Which noise levels are judged when."""
+    latent_weight: Scalar = 1.0
+    """Weight of the loss on latents; 0: the encoder is not differentiated."""
+    image_weight: Scalar = 0.0
+    """Weight of the loss on pixels (HiFA: 0.01 beside 1 on latents); 0: nothing is decoded."""
+    gradient_clip: Scalar | None = None
+    """Clip each value of the latents' gradient to so much; none: no clipping."""
+
+    def __post_init__(self) -> None:
+        weights = [
+            value_at(w, end) for w in (self.latent_weight, self.image_weight) for end in (0.0, 1.0)
+        ]
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(
+                "latent_weight and image_weight must be >= 0, and one of them positive, "
+                f"got {self.latent_weight} and {self.image_weight}"
+            )
+        if self.sees == "shape" and max(weights[2:]) > 0:
+            raise ValueError("image_weight must be 0 with sees 'shape', which is no image")
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedConfig(RuleConfig):
+    """Settings of the rules with a guided prediction eh."""
+
+    guidance_scale: Scalar = 7.5
+    """s in e_0 + s (e_y - e_0); 1: no guidance."""
+    cfg_rescale: float = 0.0
+    """How far the guided prediction's spread is brought back to the plain one's, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        RuleConfig.__post_init__(self)
+        if not 0.0 <= self.cfg_rescale <= 1.0:
+            raise ValueError(f"cfg_rescale must lie in [0, 1], got {self.cfg_rescale}")
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The views of one step, as a formula gets them."""
+
+    latents: Latents
+    """z, without gradient."""
+    t: Float[Tensor, " batch"]
+    noise: Latents
+    """eps."""
+    noisy: Latents
+    """z_t = alpha z + sigma eps."""
+    alpha: PerView
+    sigma: PerView
+    conditionings: ViewConditionings
+    progress: float
+    """Fraction of the stage that is done, in [0, 1]."""
+    extra: Float[Tensor, "batch *numbers"] | None
+    """What the rule's `draw_extra` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a rule says about latents."""
+
+    gradient: Latents
+    """g."""
+    x0: Latents
+    """The clean latents that z is pulled to; x0h in SDS."""
+    pull: PerView
+    """w alpha / sigma, the strength of that pull."""
+
+
+C = TypeVar("C", bound=RuleConfig)
+G = TypeVar("G", bound=GuidedConfig)
+
+
+class Rule(ABC, Generic[C]):
+    """A score-distillation rule with one prior and one prompt; a `guidance.base.Guidance`.
+
+    Raises:
+        InputError: the prior cannot judge what `sees` names.
+    """
+
+    def __init__(self, config: C, prior: Prior, prompts: Prompts) -> None:
+        check_sees(config.sees, prior)
+        self.config, self.prior, self.prompts = config, prior, prompts
+
+    @property
+    def needs_normals(self) -> bool:
+        """Whether renders must have normals."""
+        return self.config.sees != "rgb"
+
+    @abstractmethod
+    def formula(self, views: Views) -> Judgement:
+        """Return the gradient; a pure function, view by view."""
+
+    def draw_extra(
+        self, noise: Latents, generator: torch.Generator
+    ) -> Float[Tensor, "batch *numbers"] | None:
+        """Draw on the CPU what the formula needs beside t and eps, a row a view."""
+        return None
+
+    def weighted(self, views: Views, residual: Latents, x0: Latents | None = None) -> Judgement:
+        """Return the judgement of g = w(t) r.
+
+        Args:
+            views: the views of the step.
+            residual: r.
+            x0: z - (sigma / alpha) r, if it can be had with less rounding.
+        """
+        alpha, sigma = views.alpha, views.sigma
+        w = weight(self.config.weighting, alpha, sigma)
+        target = views.latents - sigma / alpha * residual if x0 is None else x0
+        return Judgement(w * residual, target, w * alpha / sigma)
+
+    def judge(
+        self,
+        latents: Latents,
+        t: Float[Tensor, " batch"],
+        noise: Latents,
+        conditionings: ViewConditionings,
+        progress: float,
+        extra: Float[Tensor, "batch *numbers"] | None = None,
+    ) -> Judgement:
+        """Apply the formula to given times and noise."""
+        alpha, sigma = self.prior.alpha_sigma(t)
+        noisy = alpha * latents + sigma * noise
+        return self.formula(
+            Views(latents, t, noise, noisy, alpha, sigma, conditionings, progress, extra)
+        )
+
+    def __call__(
+        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> base.GuidanceOutput:
+        latent_weight = value_at(self.config.latent_weight, progress)
+        image_weight = value_at(self.config.image_weight, progress)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and latent_weight > 0):
+            latents = self._encode(render, generator)
+        t, judgement = self._draw(latents.detach(), cameras, progress, generator)
+        gradient = judgement.gradient
+        metrics = {"t": t.mean().item(), **base.gradient_metrics(gradient)}
+        loss = latents.new_zeros(())
+        if latent_weight:
+            if self.config.gradient_clip is not None:
+                gradient = base.clip_values(gradient, value_at(self.config.gradient_clip, progress))
+            loss = loss + latent_weight * base.distillation_loss(latents, gradient)
+        if image_weight:
+            loss = loss + image_weight * self._image_loss(render, judgement)
+        return base.GuidanceOutput(loss, metrics)
+
+    def _encode(self, render: Render, generator: torch.Generator) -> Latents:
+        if self.config.sees == "shape":
+            return shape_latents(render, self.prior.latent_size)
+        return self.prior.encode_image(picture(render, self.config.sees), generator).float()
+
+    def _draw(
+        self, latents: Latents, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> tuple[Float[Tensor, " batch"], Judgement]:
+        t = sample_timesteps(self.config.timesteps, progress, len(latents), generator)
+        t = t.to(latents.device)
+        noise = torch.randn(latents.shape, generator=generator)
+        extra = self.draw_extra(noise, generator)
+        noise = noise.to(latents.device)
+        extra = None if extra is None else extra.to(latents.device)
+        conditionings = self.prompts.for_views(cameras)
+        return t, self.judge(latents, t, noise, conditionings, progress, extra)
+
+    def _image_loss(self, render: Render, judgement: Judgement) -> Float[Tensor, ""]:
+        images = resize_square(picture(render, self.config.sees), self.prior.image_size)
+        images = images.to(judgement.x0)
+        with torch.no_grad():
+            denoised = self.prior.decode(judgement.x0).permute(0, 3, 1, 2)
+            gradient = judgement.pull * (images - denoised)
+        return base.distillation_loss(images, gradient)
+
+    @torch.no_grad()
+    def denoised_preview(
+        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, "batch side side 3"]:
+        """Decode what the renders are being pulled to, as images in [0, 1]."""
+        latents = self._encode(render, generator)
+        _, judgement = self._draw(latents, cameras, progress, generator)
+        return self.prior.decode(judgement.x0).clamp(0, 1)
+
+
+class GuidedRule(Rule[G]):
+    """A rule with a guided prediction."""
+
+    def guided(self, views: Views, noisy: Latents) -> Latents:
+        """Return eh of `noisy` at the views' times, with the settings' scale and rescaling."""
+        return guided_noise(
+            self.prior,
+            noisy,
+            views.t,
+            views.conditionings,
+            scale=value_at(self.config.guidance_scale, views.progress),
+            cfg_rescale=self.config.cfg_rescale,
+        )

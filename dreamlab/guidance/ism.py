@@ -34,7 +34,7 @@ class Config(GuidedConfig):
 
     weighting: Weighting = "x0"
     """w(t), as in the other rules; the paper's is `x0`."""
-    interval: Scalar = 0.05
+    interval: Scalar = 0.08
     """t - s; shorter ones are more consistent and push harder."""
     stride: float = 0.2
     """Length of the inversion's steps up to s."""

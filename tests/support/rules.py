@@ -182,6 +182,6 @@ CASES = {
     "nfsd": Case("nfsd", {}, nfsd),
     "ssd": Case("ssd", {}, ssd),
     "asd": Case("asd", {"guidance_scale": 5.0}, asd),
-    "ism": Case("ism", {"guidance_scale": 5.0}, ism),
+    "ism": Case("ism", {"guidance_scale": 5.0, "interval": 0.05}, ism),
     "sdi": Case("sdi", {"guidance_scale": 5.0, "inversion_scale": -5.0}, sdi),
 }

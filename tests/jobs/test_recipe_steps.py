@@ -1,0 +1,85 @@
+"""Claims about recipes for real models: each takes its steps, with a tiny random model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreamlab.core.config import merge, to_plain
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs.recipe_files import list_recipes
+from dreamlab.jobs.recipes import RunConfig, load_recipe
+from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.training.events import Event
+from dreamlab.training.loop import train
+
+SLOW = {"csd", "sdi"}
+RECIPES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in list_recipes()
+    if not name.startswith("toybox")
+]
+TINY: dict[str, Any] = {
+    "hashgrid": {
+        "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
+        "start_level": 4,
+        "hidden_width": 16,
+    },
+    "dmtet": {
+        "resolution": 10,
+        "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
+    },
+    "gaussians": {"count": 200, "max_count": 400, "opacity": 0.5},
+    "volume": {"steps_per_diagonal": 24, "occupancy_resolution": 8},
+}
+STEPS = 3
+
+
+def shrunk(name: str) -> RunConfig:
+    """The recipe with all of its components and losses, each as small as can be."""
+    from dreamlab.core.config import build
+
+    config = load_recipe(name, prompt="a red mushroom")
+    plain = to_plain(config)
+    for stage in plain["stages"].values():
+        small = {
+            "steps": STEPS,
+            "views": min(stage["views"], 2),
+            "representation": TINY.get(stage["representation"]["name"], {}),
+            "renderer": TINY.get(stage["renderer"]["name"], {}),
+        }
+        stage.update(merge(stage, small))
+        stage["milestones"] = [{"until": 1.0, "size": 16}]
+    return build(RunConfig, plain)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_takes_its_steps_and_its_parameters_move(
+    name: str, tmp_path: Path, tiny_model: Path
+):
+    config = shrunk(name)
+    prior = load_prior(PriorConfig(model=str(tiny_model)), "cpu")
+    losses: list[float] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "step":
+            losses.append(event.values["loss"])
+
+    trained = train(
+        config.stages,
+        prompt=config.prompt,
+        negative_prompt=config.negative_prompt,
+        prior=prior,
+        seed=0,
+        folder=RunFolder(tmp_path),
+        device=torch.device("cpu"),
+        on_event=listen,
+    )
+    assert trained.is_finished and len(losses) == STEPS * len(config.stages)
+    assert torch.tensor(losses).isfinite().all()
+    assert all(
+        parameter.isfinite().all()
+        for group in trained.stage.parameter_groups().values()
+        for parameter in group
+    )

@@ -1,0 +1,37 @@
+"""Claims about docs/guidance.md: it names every rule, and what it tells to write builds."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from rules import CASES
+
+from dreamlab.core.config import build
+from dreamlab.guidance.prompts import PromptConfig
+from dreamlab.systems.components import find
+
+TEXT = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+INLINE = re.findall(r"`(\{name: [^`]*\})`", TEXT)
+
+
+def test_every_rule_has_a_section():
+    sections = set(re.findall(r"^## `(\w+)`", TEXT, re.MULTILINE))
+    assert sections == {case.name for case in CASES.values()}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_it_shows_builds(block: str):
+    settings = yaml.safe_load(block)
+    find("guidance", settings["guidance"])
+    build(PromptConfig, settings.get("prompts", {}))
+
+
+@pytest.mark.parametrize("settings", INLINE)
+def test_what_it_mentions_builds(settings: str):
+    find("guidance", yaml.safe_load(settings.replace("\n", " ")))
+
+
+def test_there_is_something_to_build():
+    assert len(BLOCKS) >= 9 and len(INLINE) >= 4

@@ -121,7 +121,7 @@ def test_sdi_with_many_steps_stops_where_the_flow_says(up: float, down: float):
         guidance_scale=down,
         inversion_scale=up,
         inversion_eta=0.0,
-        inversion_steps=150,
+        inversion_steps=100,
     )
     alpha, _, variance, _ = coefficients(prior, t)
     r = alpha * STD / variance.sqrt()
@@ -129,7 +129,7 @@ def test_sdi_with_many_steps_stops_where_the_flow_says(up: float, down: float):
     direction = MU - EMPTY
     ends = [expected_gradient(rule, EMPTY + k * direction, t) @ direction for k in (0.0, 10.0)]
     assert ends[0] < 0 < ends[1]
-    torch.testing.assert_close(10 * ends[0] / (ends[0] - ends[1]), expected[0], rtol=0.01, atol=0)
+    torch.testing.assert_close(10 * ends[0] / (ends[0] - ends[1]), expected[0], rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

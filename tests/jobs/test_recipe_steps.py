@@ -14,7 +14,7 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "sdi"}
+SLOW = {"csd", "hifa", "sdi"}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()

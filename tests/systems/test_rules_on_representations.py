@@ -30,7 +30,7 @@ REPRESENTATIONS: dict[str, dict[str, Any]] = {
         "renderer": {"name": "mesh"},
     },
 }
-QUICK = {("csd", "gaussians", "rgb"), ("ism", "hashgrid", "rgb"), ("rfds_rev", "dmtet", "normal")}
+QUICK = {("csd", "gaussians", "rgb"), ("rfds_rev", "dmtet", "normal")}
 ALL = [
     pytest.param(*cell, marks=[] if cell in QUICK else pytest.mark.slow)
     for case in CASES

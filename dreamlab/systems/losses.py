@@ -68,8 +68,15 @@ def orientation(render: Render) -> Loss:
     Normals of visible samples should not face away from the camera; this removes fog. Weights w
     carry no gradient.
     Source: Ref-NeRF (Verbin et al. 2022) eq. 11; DreamFusion, weight 10 to 1000.
+
+    Raises:
+        InputError: normals come from the depth, which knows of no samples along a ray.
     """
-    assert render.orientation is not None
+    if render.orientation is None:
+        raise InputError(
+            "the loss orientation needs normals of samples along rays.",
+            "set normals: density in the stage's renderer, or leave the loss out.",
+        )
     return _masked_mean(render.orientation, render.alpha > 0)
 
 

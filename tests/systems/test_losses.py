@@ -135,6 +135,12 @@ def test_depth_variance_ignores_pixels_that_are_not_covered() -> None:
     assert loss.item() == pytest.approx(0.04)
 
 
+def test_orientation_says_what_to_do_without_normals_of_samples() -> None:
+    with pytest.raises(InputError, match="normals of samples") as caught:
+        orientation(render_of(torch.ones(1, 2, 2, 1)))
+    assert "normals: density" in caught.value.fix
+
+
 @pytest.mark.parametrize("name", ["orientation", "depth_variance"])
 def test_views_that_show_nothing_cost_nothing_and_have_a_gradient(name: str) -> None:
     empty = torch.zeros(2, 4, 4, 1, requires_grad=True)

@@ -38,6 +38,12 @@ Examples:
 """
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.\[\]-]*=")
 DEFAULT_QUALITY = "standard"
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Another seed gives another result; 0 if not set.")
+]
+NegativeOption = Annotated[
+    str | None, typer.Option("--negative", metavar="PROMPT", help="What it should not be.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,12 +60,8 @@ def generate(
     overrides: Overrides = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     quality: QualityOption = DEFAULT_QUALITY,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Another seed gives another object; 0 if not set.")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", metavar="PROMPT", help="What it should not be.")
-    ] = None,
+    seed: SeedOption = None,
+    negative: NegativeOption = None,
     folder: OutputOption = Path("runs"),
     config: Annotated[
         Path | None,
@@ -79,7 +81,7 @@ def generate(
         if config is not None and prompt is not None and ASSIGNMENT.match(prompt):
             prompt, words = None, [prompt, *words]
         if config is None:
-            _check_words(prompt, words)
+            check_words(prompt, words, "generate")
             read_recipe(recipe)  # a misspelt name is refused before the slow imports
         from dreamlab.jobs.recipes import load_recipe, load_run_config
 
@@ -102,13 +104,18 @@ def generate(
             resolved = load_run_config(
                 config, words, prompt=prompt, negative_prompt=negative, seed=seed
             )
-        _start(output, resolved, folder, device)
+        start(output, resolved, folder, device)
 
 
-def _check_words(prompt: str | None, words: list[str]) -> None:
+def check_words(prompt: str | None, words: list[str], command: str) -> None:
+    """Refuse a prompt that is missing, not first or not in quotes.
+
+    Raises:
+        InputError: it is one of these.
+    """
     if prompt is None:
         raise InputError(
-            "there is no prompt.", 'say what to make: dreamlab generate "a red mushroom".'
+            "there is no prompt.", f'say what to make: dreamlab {command} "a red mushroom".'
         )
     if ASSIGNMENT.match(prompt):
         raise InputError(
@@ -118,7 +125,7 @@ def _check_words(prompt: str | None, words: list[str]) -> None:
         if "=" not in word:
             raise InputError(
                 f"{word!r} is not of the form key=value.",
-                f'quote the prompt: dreamlab generate "{prompt} {word} …".',
+                f'quote the prompt: dreamlab {command} "{prompt} {word} …".',
             )
 
 
@@ -137,7 +144,8 @@ def resume(
         _watch(output, lambda **watching: resume_job(folder, device=device, **watching))
 
 
-def _start(output: Output, config: "RunConfig", parent: Path, device: str) -> None:
+def start(output: Output, config: "RunConfig", parent: Path, device: str) -> None:
+    """Run a job in a new folder under `parent`, and tell what it made."""
     from dreamlab.jobs.device import pick_device
     from dreamlab.jobs.generate import generate as generate_job
     from dreamlab.jobs.generate import prepare

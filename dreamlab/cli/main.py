@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dreamlab.cli import bench, doctor, export, generate, recipes, toybox
+from dreamlab.cli import bench, doctor, export, generate, image, recipes, toybox
 from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
 from dreamlab.core.version import VERSION
 
@@ -23,6 +23,8 @@ Examples:
   dreamlab generate "a red mushroom"
 
   dreamlab generate "a blue sphere on top of a yellow cube" --quality draft --seed 3
+
+  dreamlab image "a red mushroom" --guidance sds
 
   dreamlab export runs/20260102-030405-a-red-mushroom-0 --format stl
 
@@ -58,7 +60,7 @@ def _shared(
     set_shared(Output(json, quiet))
 
 
-for module in (generate, export, recipes, doctor, toybox, bench):
+for module in (generate, image, export, recipes, doctor, toybox, bench):
     module.register(app)
 
 

@@ -119,6 +119,27 @@ class Volume(Protocol):
 
 
 @runtime_checkable
+class Picture(Protocol):
+    """A picture without an object, as the flat renderer sees it."""
+
+    def picture(self) -> Float[Tensor, "side side 3"]:
+        """Return the colours, sRGB in [0, 1]; differentiable."""
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A representation that holds the latents of a picture."""
+
+    latents: nn.Parameter
+    """`[1 C h w]`."""
+
+    def connect(self, decode: Callable[[Tensor], Tensor]) -> None:
+        """Show the latents by this decoder from now on."""
+        ...
+
+
+@runtime_checkable
 class Adopting(Protocol):
     """A representation that can become any mesh, which the stage before it ended with."""
 
@@ -131,7 +152,8 @@ class Adopting(Protocol):
 class Representation(Protocol):
     """What is optimised; concrete classes are `nn.Module`s, one file each.
 
-    It is a `Shape` or a `Volume` too, which the export asks for its surface.
+    It is a `Shape` or a `Volume` too, which the export asks for its surface, or a `Picture`, which
+    has none.
     """
 
     half_extent: float

@@ -62,6 +62,8 @@ class RunFolder:
         self.exports = root / "exports"
         self.turntable = root / "turntable.mp4"
         self.preview = root / "preview.png"
+        self.image = root / "image.png"
+        self.strip = root / "strip.png"
         self.report = root / "report.json"
 
     @classmethod

@@ -19,6 +19,7 @@ from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.phases import Phases
+from dreamlab.jobs.picture import makes_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.ops.volume.threshold import SilhouetteReference
 from dreamlab.priors.load import resolve_model
@@ -134,6 +135,7 @@ def export(
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     config = _with_overrides(folder, formats, overrides)
+    _check_makes_object(folder, config)
     chosen = pick_device(device)
     before = state.read(folder) if folder.job.exists() else state.create(folder)
     state.begin(folder)
@@ -165,6 +167,14 @@ def _with_overrides(
             )
     named = [f"export.formats=[{', '.join(formats)}]"] if formats else []
     return load_run_config(folder.config, [*overrides, *named])
+
+
+def _check_makes_object(folder: RunFolder, config: RunConfig) -> None:
+    if makes_picture(config):
+        raise InputError(
+            f"{folder.root} makes a picture; there is no object to export.",
+            f"look at {folder.image}, or make an object with `dreamlab generate`.",
+        )
 
 
 def _update_report(folder: RunFolder, config: ExportConfig, exported: Exported) -> None:

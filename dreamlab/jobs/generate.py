@@ -1,8 +1,9 @@
 """The main job: from the settings of a run to its GLB, turntable, contact sheet and report.
 
-Phases: "load prior", one for each stage, "export", "turntable". A run that is stopped keeps what
-it has and exports it; one that fails says why in job.json and can be resumed; an export that fails
-leaves the trained checkpoint, pictures and report behind.
+Phases: "load prior", one for each stage, "export", "turntable"; where the last stage makes a
+picture, "picture" instead of the last two. A run that is stopped keeps what it has and exports it;
+one that fails says why in job.json and can be resumed; an export that fails leaves the trained
+checkpoint, pictures and report behind.
 """
 
 import logging
@@ -14,12 +15,14 @@ import torch
 
 from dreamlab.core.errors import DreamlabError, ExitCode, InputError
 from dreamlab.core.locations import cache_dir
+from dreamlab.core.protocols import Picture
 from dreamlab.core.run_folder import RunFolder, write_json, write_text
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.export import Exported, export_trained, load_run
 from dreamlab.jobs.ledger import Ledger, read_ledger
 from dreamlab.jobs.phases import Phases
+from dreamlab.jobs.picture import write_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.jobs.report import make_report
 from dreamlab.jobs.views import write_sheet, write_turntable
@@ -39,7 +42,7 @@ class Outcome:
     folder: RunFolder
     """Where everything lies."""
     files: list[Path]
-    """The exported models."""
+    """The exported models; or the picture and its strip."""
     report: dict[str, Any]
     """What report.json holds."""
     was_stopped: bool
@@ -182,6 +185,8 @@ class _Job:
                 f"dreamlab resume {self.folder.root}",
                 ExitCode.STOPPED,
             )
+        if isinstance(trained.stage.representation, Picture):
+            return self._show(trained)
         failure: DreamlabError | None = None
         exported: Exported | None = None
         try:
@@ -200,6 +205,15 @@ class _Job:
             raise failure
         assert exported is not None
         return Outcome(self.folder, exported.files, report, not trained.is_finished)
+
+    def _show(self, trained: Trained) -> Outcome:
+        """Write the picture, its strip and the report."""
+        with self.phases.phase("picture"):
+            write_picture(trained.stage, self.folder)
+        report = make_report(self.config, trained, None, self.phases.ledger)
+        write_json(self.folder.report, report)
+        files = [path for path in (self.folder.image, self.folder.strip) if path.is_file()]
+        return Outcome(self.folder, files, report, not trained.is_finished)
 
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):

@@ -26,6 +26,7 @@ from dreamlab.jobs.recipe_files import (
     read_recipe,
 )
 from dreamlab.priors.load import PriorConfig, resolve_model
+from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
 
 __all__ = ["RunConfig", "check_recipe", "list_recipes", "load_recipe", "load_run_config"]
@@ -97,6 +98,7 @@ def load_recipe(
     prompt: str,
     negative_prompt: str = "",
     seed: int = 0,
+    guidance: str | None = None,
 ) -> RunConfig:
     """Resolve a recipe for a prompt.
 
@@ -107,6 +109,7 @@ def load_recipe(
         prompt: what to make.
         negative_prompt: what it should not be.
         seed: of every random number.
+        guidance: a rule for all stages instead of the recipe's.
 
     Raises:
         InputError: unknown recipe, quality, key, model or component, or a value that is refused.
@@ -123,7 +126,10 @@ def load_recipe(
     for layer in (of_quality, chosen):
         _check_stage_names(layer, recipe.stages)
     model = _model_of(merge(recipe.settings, of_quality, chosen))
-    settings = merge(recipe.settings, resolve_model(model).preset, of_quality, chosen)
+    settings = merge(recipe.settings, resolve_model(model).preset, of_quality)
+    if guidance is not None:
+        settings = _with_rule(settings, guidance)
+    settings = merge(settings, chosen)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     content = given | {"recipe": name, "quality": quality} | settings
     return build(RunConfig, content).resolved()
@@ -135,6 +141,17 @@ def _check_stage_names(layer: Mapping[str, Any], stages: Mapping[str, Any]) -> N
     for name in named if isinstance(named, dict) else ():
         if name not in stages:
             raise InputError(f"unknown key 'stages.{name}'.", nearest(name, stages))
+
+
+def _with_rule(settings: Plain, name: str) -> Plain:
+    """Give all stages another rule; of the old one's settings, those are kept that it has too."""
+    rule = components.find("guidance", {"name": name}, "guidance")
+    stages: dict[str, Any] = {}
+    for stage_name, stage in settings["stages"].items():
+        old = stage.get("guidance", {})
+        kept = {key: value for key, value in old.items() if key in rule.plain}
+        stages[stage_name] = stage | {"guidance": kept | {"name": name}}
+    return settings | {"stages": stages}
 
 
 def _model_of(settings: Plain) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from dreamlab.core.cameras import CameraRanges
 from dreamlab.core.frames import FRAME_OF
 from dreamlab.core.schedules import Scalar
+from dreamlab.guidance.encoder_gradient import EncoderGradient
+from dreamlab.guidance.pgc import PixelGradientConfig
 from dreamlab.guidance.prompts import PromptConfig
 from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
@@ -25,6 +27,8 @@ DEFAULT_RATES: dict[str, Scalar] = {
     "rotation": 5e-3,
     "opacity": 2e-2,
     "color": 1e-2,
+    "pixels": 3e-2,
+    "latents": 3e-2,
 }
 """Learning rates of the parameter groups that the components of this package have."""
 
@@ -96,6 +100,10 @@ class StageConfig:
     """Number of views rendered in each step."""
     milestones: tuple[Milestone, ...] = (Milestone(until=1.0, size=64),)
     """Sizes of the renders over the stage, in order."""
+    pixel_gradient: PixelGradientConfig | None = None
+    """How the guidance's gradient is clipped at the pixels of the render (PGC); none: it is not."""
+    encoder_gradient: EncoderGradient = "exact"
+    """How it comes back through the prior's encoder; `linear` by one matrix for all pixels."""
     losses: dict[str, Scalar] = field(default_factory=dict)
     """Weight of each regulariser by name; those left out are not used."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

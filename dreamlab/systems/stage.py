@@ -21,6 +21,7 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Adopting, Refining, Representation, Shape, Volume
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
+from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
@@ -71,7 +72,8 @@ class StepResult:
     loss: float
     """Guidance and weighted regularisers together; may be infinite or NaN."""
     metrics: dict[str, float]
-    """`guidance`, the guidance's own metrics, unweighted regularisers, mean `opacity`, `size`."""
+    """`guidance`, the guidance's own metrics, those of clipped pixel gradients, unweighted
+    regularisers, mean `opacity`, `size`."""
 
 
 class Stage:
@@ -126,12 +128,15 @@ class Stage:
             self.config.cameras, self.config.views, self._generator(step, "cameras")
         ).to(self.device)
         render = self._training_render(cameras, step, progress)
-        guided = self.guidance(render, cameras, progress, self._generator(step, "guidance"))
+        pixels = PixelGradients(self.config.pixel_gradient, progress)
+        shown = pixels.guard(render)
+        guided = self.guidance(shown, cameras, progress, self._generator(step, "guidance"))
         penalty, values = self.losses.evaluate(render, self.representation.regularisers, progress)
         loss = guided.loss + penalty
         loss.backward()
         values |= {"opacity": render.alpha.mean(), "guidance": guided.loss, "loss": loss}
-        metrics = guided.metrics | _to_floats(values) | {"size": float(render.rgb.shape[1])}
+        metrics = guided.metrics | pixels.metrics | _to_floats(values)
+        metrics["size"] = float(render.rgb.shape[1])
         return StepResult(metrics.pop("loss"), metrics)
 
     def refine(self, step: int) -> Int[Tensor, " rows"] | None:
@@ -307,7 +312,11 @@ def surface_of(stage: Stage) -> Mesh:
     if isinstance(representation, Shape):
         with torch.no_grad():
             return representation.triangles().to_mesh()
-    assert isinstance(representation, Volume)  # every representation is one of the two
+    if not isinstance(representation, Volume):
+        raise InputError(
+            f"stage {stage.name!r} makes a picture, which has no surface.",
+            "let no stage start from it, and export nothing.",
+        )
     cameras = stage.view_around(OUTLINE_VIEWS)
     alpha = stage.render(cameras, OUTLINE_SIZE, OUTLINE_SIZE).alpha
     density, half_extent = representation.density_grid(OUTLINE_SIZE), representation.half_extent

@@ -24,12 +24,13 @@ from dreamlab.guidance.prompts import Prompts
 from dreamlab.priors.base import Prior
 from dreamlab.systems import components
 from dreamlab.systems.assets import load_asset
+from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Checkpoints, Snapshot
 from dreamlab.training.events import EventStream, Listener, log_to
 from dreamlab.training.memory import advice_on_memory
-from dreamlab.training.previews import save_preview
+from dreamlab.training.previews import save_preview, steps_between
 from dreamlab.training.settings_match import settings_to_match
 from dreamlab.training.stop import StopFlag
 from dreamlab.training.trainer import StageTrainer
@@ -40,8 +41,6 @@ CAPTURE_EVERY = 25
 """Steps between two states that the run can go back to."""
 SECONDS_PER_CHECKPOINT = 30.0
 """Time between two checkpoints."""
-STEPS_PER_PREVIEW = 100
-"""Steps between two preview pictures."""
 
 
 @dataclass(frozen=True)
@@ -240,13 +239,9 @@ class _Run:
             self.cache_dir,
         )
         guidance = components.find("guidance", config.guidance, f"stages.{name}.guidance")
-        stage = Stage(
-            name,
-            config,
-            guidance.module.build(guidance.config, self.prior, prompts),
-            seed=self.plan.seed,
-            device=self.device,
-        )
+        stage = Stage(name, config, None, seed=self.plan.seed, device=self.device)
+        prior = prior_of(stage, self.prior)
+        stage.guidance = guidance.module.build(guidance.config, prior, prompts)
         if config.start_from == PREVIOUS:
             if previous is not None:
                 stage.continue_from(previous)
@@ -312,7 +307,7 @@ class _Run:
         self.events.emit("checkpoint", stage=snapshot.position.stage, step=snapshot.position.step)
 
     def _preview_if_due(self, trainer: StageTrainer) -> None:
-        if trainer.step % STEPS_PER_PREVIEW != 0 and not trainer.is_finished:
+        if trainer.step % steps_between(trainer.stage) != 0 and not trainer.is_finished:
             return
         size = trainer.stage.config.size_at(trainer.stage.progress_at(trainer.step))
         total = self.plan.steps_before(trainer.stage_index) + trainer.step

@@ -1,6 +1,7 @@
 """One stage in training: the stage, its optimiser, its collapse watch and the step it is at."""
 
 from dreamlab.core.errors import DivergedError
+from dreamlab.core.protocols import Picture
 from dreamlab.systems.stage import Stage, StepResult
 from dreamlab.training.checkpoint import Position, Snapshot
 from dreamlab.training.optimizers import GroupedOptimizer
@@ -40,7 +41,9 @@ class StageTrainer:
         result = self.stage.step(self.step)
         norm = self.optimizer.gradient_norm()
         is_last = self.step + 1 == self.num_steps
-        problem = self.watch.judge(result.loss, norm, result.metrics["opacity"], is_last=is_last)
+        is_picture = isinstance(self.stage.representation, Picture)
+        opacity = None if is_picture else result.metrics["opacity"]
+        problem = self.watch.judge(result.loss, norm, opacity, is_last=is_last)
         if problem is None:
             progress = self.stage.progress_at(self.step)
             self.optimizer.step(progress, norm, self.watch.rate_factor)

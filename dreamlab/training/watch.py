@@ -52,13 +52,18 @@ class CollapseWatch:
         return self.state.restores < MAX_RESTORES
 
     def judge(
-        self, loss: float, gradient_norm: float, opacity: float, *, is_last: bool = False
+        self, loss: float, gradient_norm: float, opacity: float | None, *, is_last: bool = False
     ) -> str | None:
-        """Take note of a step, maybe the last of its stage; return what is wrong, or None."""
+        """Take note of a step, maybe the last of its stage; return what is wrong, or None.
+
+        `opacity` is None where views cannot be empty or full: a picture fills them always.
+        """
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if not math.isfinite(gradient_norm):
             return f"the norm of the gradient is {gradient_norm}"
+        if opacity is None:
+            return None
         collapsed = not EMPTY_OPACITY <= opacity <= FULL_OPACITY
         count = self.state.collapsed_steps + 1 if collapsed else 0
         self.state = replace(self.state, collapsed_steps=count)

@@ -15,7 +15,17 @@ from dreamlab.cli.main import app
 from dreamlab.cli.options import complete_quality, complete_recipe
 from dreamlab.core.run_folder import RunFolder
 
-COMMANDS = ["generate", "resume", "export", "recipes", "settings", "doctor", "toybox", "bench"]
+COMMANDS = [
+    "generate",
+    "image",
+    "resume",
+    "export",
+    "recipes",
+    "settings",
+    "doctor",
+    "toybox",
+    "bench",
+]
 
 
 def run(*arguments: str):
@@ -64,7 +74,7 @@ def test_every_command_has_help(command):
     assert command in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["export"], ["settings"]])
+@pytest.mark.parametrize("command", [[], ["generate"], ["image"], ["export"], ["settings"]])
 def test_help_shows_examples(command):
     assert "Examples:" in run(*command, "--help").stdout
 
@@ -74,7 +84,7 @@ def test_the_version_is_shown():
 
 
 def test_the_shell_completes_recipes_and_qualities():
-    assert complete_recipe("toy") == ["toybox", "toybox-nerf"]
+    assert complete_recipe("toybox-n") == ["toybox-nerf"]
     assert complete_quality("st") == ["standard"]
 
 

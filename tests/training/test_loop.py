@@ -14,7 +14,7 @@ from dreamlab.core.errors import DivergedError, InputError, MemoryExhaustedError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prediction
 from dreamlab.systems.stage import Stage
-from dreamlab.training import loop, watch
+from dreamlab.training import loop, previews, watch
 from dreamlab.training.loop import Trained, load_trained
 from dreamlab.training.stop import StopFlag
 from dreamlab.training.watch import MAX_RESTORES
@@ -72,7 +72,7 @@ def test_a_ball_that_is_red_in_front_and_blue_behind_emerges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 30.0)
-    monkeypatch.setattr(loop, "STEPS_PER_PREVIEW", 50)
+    monkeypatch.setattr(previews, "STEPS_PER_PREVIEW", 50)
     trained = red_and_blue_ball(tmp_path, steps=80)
     assert trained.is_finished and trained.step == 80
     assert overlap_with_ball(trained) > 0.8

@@ -1,5 +1,6 @@
 """`dreamlab bench ...`: measure quality against ground truth, and the speed of the kernels."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from dreamlab.cli.options import DeviceOption, OutputOption, Overrides, QualityOption, RecipeOption
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
-from dreamlab.cli.progress import display
+from dreamlab.cli.progress import Display, display
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group.command("toybench")(toybench)
     group.command("ops")(ops)
+    group.command("pgc")(pgc)
     app.add_typer(group)
 
 
@@ -103,6 +105,84 @@ def ops(
         output.table(_table(figures))
         packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
         output.text(f"{about['cores']} x {about['processor']}, load {about['load']}; {packages}")
+
+
+def pgc(
+    prompt: Annotated[str, typer.Argument(help="What to show, in quotes.")],
+    recipes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME",
+            help="Recipes, whose last stages are run; if none, a picture and a texture.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of every route.")] = 100,
+    at: Annotated[
+        int | None, typer.Option("--at", min=1, help="Show gradients of this step, not the last.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Of clipping; if none, 90 % of route vae lie below it."),
+    ] = None,
+    mesh: Annotated[
+        Path | None, typer.Option("--mesh", metavar="FILE", help="To be painted, not a ball.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all routes.")] = 0,
+    folder: OutputOption = Path("runs/pgc"),
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare six routes of the gradient from latents to pixels; draws routes.png.
+
+    Routes: latents, vae, linear, normalized, pgc-value, pgc-norm. See docs/pgc.md.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.core.config import build
+        from dreamlab.core.pictures import save
+        from dreamlab.core.run_folder import write_json
+        from dreamlab.evaluation.routes import RoutesConfig, compare
+        from dreamlab.evaluation.routes_figure import draw
+        from dreamlab.jobs.device import pick_device
+
+        given = {"prompt": prompt, "steps": steps, "at": at, "threshold": threshold, "seed": seed}
+        given |= {"recipes": recipes} if recipes else {}
+        config = build(RoutesConfig, given | {"mesh": mesh})
+        chosen = pick_device(device)
+        with display(output) as show:
+            comparisons = compare(config, chosen, Teller(show))
+        files = [folder / "routes.png", folder / "routes.json"]
+        folder.mkdir(parents=True, exist_ok=True)
+        save(draw(comparisons), files[0])
+        about = {"prompt": prompt, "steps": steps, "step_shown": config.step_kept, "seed": seed}
+        told = [comparison.to_plain() for comparison in comparisons]
+        write_json(files[1], about | {"comparisons": told})
+        output.event("result", files=[str(path) for path in files], comparisons=told)
+        for path in files:
+            output.text(str(path))
+
+
+class Teller:
+    """Shows each route as a phase."""
+
+    def __init__(self, show: Display) -> None:
+        self.show = show
+        self.phase, self.begin = "", 0.0
+
+    def __call__(self, phase: str, fraction: float) -> None:
+        """Show that a fraction of a phase is done."""
+        from dreamlab.training.events import Event
+
+        if phase != self.phase:
+            self.phase, self.begin = phase, time.monotonic()
+            self.show(Event("phase", {"phase": phase, "steps": None}))
+        self.show(Event("progress", {"phase": phase, "fraction": fraction, "part": ""}))
+        if fraction == 1.0:
+            seconds = time.monotonic() - self.begin
+            self.show(Event("phase_done", {"phase": phase, "seconds": seconds}))
 
 
 def _table(figures: Sequence["Figure"]) -> Table:

@@ -132,6 +132,8 @@ def compare(config: RoutesConfig, device: torch.device, moved: Moved) -> list[Co
         DivergedError: a step is not finite.
         MissingError: the prior cannot be had.
     """
+    if config.mesh is not None and not config.mesh.is_file():
+        raise InputError(f"{config.mesh} does not exist.", "give the path of a model.")
     plans = [load_recipe(name, prompt=config.prompt, seed=config.seed) for name in config.recipes]
     comparisons: list[Comparison] = []
     prior: Prior | None = None
@@ -149,13 +151,13 @@ def _compare(
     stage = replace(stage, steps=config.steps, views=1, start_from=None)
     prompts = Prompts.encode(prior, plan.prompt, plan.negative_prompt, stage.prompts)
     done: dict[str, Route] = {}
-    threshold = config.threshold
-
+    threshold, painted = config.threshold, None
     for route in _order(stage):
         own = with_route(stage, route, prior, threshold)
         run = _Run(Stage(name, own, None, seed=plan.seed, device=device), prior, prompts)
         if config.mesh is not None and isinstance(run.stage.representation, Adopting):
-            run.stage.begin_with(load_asset(config.mesh, run.stage.representation.half_extent))
+            painted = painted or _with_mesh(run.stage, config.mesh)  # its colours are fitted once
+            run.stage.load_state(painted)
         done[route] = run.run(
             route, config.step_kept, lambda f, r=route: moved(f"{plan.recipe} {r}", f)
         )
@@ -163,6 +165,12 @@ def _compare(
             threshold = threshold_of(done[route].before)
     assert threshold is not None
     return Comparison(plan.recipe, threshold, [done[r] for r in ROUTES if r in done])
+
+
+def _with_mesh(stage: Stage, path: Path) -> dict[str, Tensor]:
+    """Let a stage take over a model; return the state that it starts from."""
+    stage.begin_with(load_asset(path, stage.representation.half_extent))
+    return {name: tensor.clone() for name, tensor in stage.state().items()}
 
 
 def _order(stage: StageConfig) -> Sequence[str]:

@@ -14,6 +14,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.evaluation import routes
 from dreamlab.evaluation.routes import ROUTES, Comparison, Route, RoutesConfig, compare
 from dreamlab.evaluation.routes_figure import draw, heat, scale_of
+from dreamlab.representations import painted
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +57,11 @@ def test_the_routes_of_a_picture_and_of_a_texture_treat_the_same_gradient_as_the
     assert plain["normalized"]["difference_from_vae"] > 0
 
 
-def test_a_mesh_may_be_given_and_a_threshold_holds(tmp_path):
+def test_a_mesh_may_be_given_and_a_threshold_holds(tmp_path, monkeypatch):
     import trimesh
 
+    # a model without colours needs none fitted
+    monkeypatch.setattr(painted, "fit_colors", lambda *arguments, **options: None)
     path = tmp_path / "box.stl"
     trimesh.creation.box((1.0, 1.0, 1.0)).export(path)
     settings = {"recipes": ("toybox-texture",), "steps": 1, "threshold": 0.5}

@@ -26,6 +26,10 @@ class Mesh:
     """Texture coordinates in [0, 1]; vertices are split along seams."""
     texture: UInt8[ndarray, "height width 3"] | None = None
     """Base colour, sRGB bytes."""
+    metallic_roughness: UInt8[ndarray, "height width 3"] | None = None
+    """Roughness in green and metallic in blue, 255 is 1, as glTF has them; red is full."""
+    normal_map: UInt8[ndarray, "height width 3"] | None = None
+    """Normals in the frame of tangent, bitangent and normal, (n + 1) / 2, as glTF has them."""
 
     @property
     def bounds(self) -> tuple[Float[ndarray, " 3"], Float[ndarray, " 3"]]:

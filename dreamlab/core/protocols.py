@@ -57,6 +57,42 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True)
+class Material:
+    """What points of a surface are made of; differentiable."""
+
+    albedo: Float[Tensor, "points 3"]
+    """Base colour, sRGB in [0, 1]."""
+    metallic: Float[Tensor, "points 1"]
+    """0 for plastic, paint or wood, 1 for a bare metal."""
+    roughness: Float[Tensor, "points 1"]
+    """Perceived, in [0, 1]: 0 mirrors, 1 is matt; its square is the slope of the microfacets."""
+    bump: Float[Tensor, "points 3"] | None = None
+    """What is added to the unit normal, world space; none: the surface is smooth."""
+
+    def bend(self, normal: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return the unit normals with bumps, less than 90 degrees from those given.
+
+        Only what lies in the surface counts: normalise(n + b - (b . n) n).
+        """
+        if self.bump is None:
+            return normal
+        along = (self.bump * normal).sum(dim=-1, keepdim=True)
+        return torch.nn.functional.normalize(normal + self.bump - along * normal, dim=-1)
+
+
+@runtime_checkable
+class HasMaterial(Protocol):
+    """A mesh that can be lit as physics has it, beside its plain albedo."""
+
+    has_material: bool
+    """Whether `material` can be asked; a setting."""
+
+    def material(self, points: Float[Tensor, "points 3"]) -> Material:
+        """Return the material at points of the surface; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
 class Splats:
     """Gaussians, one a row, in world space; differentiable."""
 

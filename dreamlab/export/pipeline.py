@@ -18,13 +18,13 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Representation, Shape, Splats, Splatted, Volume
+from dreamlab.core.protocols import HasMaterial, Representation, Shape, Splats, Splatted, Volume
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
-from dreamlab.export.mesh.bake import bake, vertex_colors
+from dreamlab.export.mesh.bake import bake, bake_material, vertex_colors
 from dreamlab.export.mesh.clean import (
     drop_components,
     fill_holes,
@@ -163,6 +163,9 @@ def export_model(
             on_progress=report_fraction,
         )
         painted = replace(unwrapped.mesh, texture=texture)
+        if isinstance(representation, HasMaterial) and representation.has_material:
+            material_at, size = representation.material, config.texture_size
+            painted = bake_material(painted, texels, material_at, size, device=device)
         if "ply" in config.formats:
             mesh = replace(mesh, colors=vertex_colors(mesh, representation.color_at, device))
     with phase("write"):

@@ -2,6 +2,9 @@
 
     seen pixels -> position x, normal n -> albedo(x) -> light -> antialias -> over the background
 
+or, in physically based views, material(x) instead of the albedo (see `pbr.py`); its bumps change
+the light, not the normals that are returned.
+
 Positions and normals are interpolated between vertices, the albedo is evaluated at every seen
 pixel. Antialiasing blends colour (premultiplied), alpha, depth and normal alike, and is what gives
 the outline a gradient; see `ops.triangles.antialias`.
@@ -29,6 +32,7 @@ from dreamlab.ops.triangles.normals import vertex_normals
 from dreamlab.ops.triangles.rasterize import rasterize
 from dreamlab.renderers.background import BackgroundConfig
 from dreamlab.renderers.base import RendererBase
+from dreamlab.renderers.pbr import check_material, shade_material
 from dreamlab.renderers.shading import Shading, shade
 
 
@@ -77,7 +81,11 @@ class MeshRenderer(RendererBase[Shape]):
             normals: also return `normal` and `orientation`.
             depth_variance: also return `depth_variance`.
 
-        Gradients: all images to the shape's vertices, rgb to its albedo and the background.
+        Raises:
+            InputError: the shading is physically based and the shape has no material.
+
+        Gradients: all images to the shape's vertices, rgb to its albedo (or material) and the
+            background.
         """
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
@@ -108,11 +116,23 @@ class MeshRenderer(RendererBase[Shape]):
         seen = torch.nonzero(rast[..., 3] > 0, as_tuple=True)
         point, normal = surface[seen].split(3, dim=1)
         normal = normalize(normal, dim=-1)
-        color = shade(self.scene.albedo(point), normal, shading.of(seen[0]))
+        color = self._color(point, normal, origins[seen], shading.of(seen[0]))
         distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
         values = torch.cat([color, torch.ones_like(distance), distance, normal], dim=1)
         images = values.new_zeros(*rast.shape[:3], 8).index_put(seen, values)
         return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
+
+    def _color(
+        self, point: Tensor, normal: Tensor, origin: Tensor, shading: Shading
+    ) -> Float[Tensor, "points 3"]:
+        """Return the lit colour of points, each with its own shading, sRGB."""
+        if shading.mode != "pbr":
+            return shade(self.scene.albedo(point), normal, shading)
+        assert shading.surroundings is not None  # `sample_shading` gives this mode its light
+        material = check_material(self.scene, "the shading pbr").material(point)
+        return shade_material(
+            material, normal, normalize(origin - point, dim=-1), shading.surroundings
+        )
 
 
 def _to_clip(

@@ -31,13 +31,12 @@ from dreamlab.core.protocols import ColorAt
 from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.distance import signed_distances
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
-from dreamlab.representations.features import FeatureConfig
-from dreamlab.representations.painted import Painted
+from dreamlab.representations.painted import PaintConfig, Painted
 from dreamlab.representations.surface_losses import laplacian, normal_consistency
 
 
 @dataclass(frozen=True, slots=True)
-class Config(FeatureConfig):
+class Config(PaintConfig):
     """Settings of the tetrahedral grid and of the hash grid that colours it."""
 
     half_extent: float = 1.0
@@ -50,7 +49,7 @@ class Config(FeatureConfig):
     """d, how far a grid vertex may move, in spacings; 0 keeps the grid rigid."""
 
     def __post_init__(self) -> None:
-        FeatureConfig.__post_init__(self)
+        PaintConfig.__post_init__(self)
         if self.half_extent <= 0:
             raise ValueError(f"half_extent must be positive, got {self.half_extent}")
         if self.resolution < 2:

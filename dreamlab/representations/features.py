@@ -14,6 +14,7 @@ the rows of the first layer instead of the encodings, which is the same and cost
 Source: Müller et al. 2022 (instant-ngp); progressive levels: Li et al. 2023 (Neuralangelo).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -94,7 +95,7 @@ class HashFeatures(nn.Module):
         return weights
 
     def read(
-        self, network: nn.ParameterList, encoding: Float[Tensor, "points features"]
+        self, network: Iterable[Tensor], encoding: Float[Tensor, "points features"]
     ) -> Float[Tensor, "points outputs"]:
         """Return y of the module docstring."""
         first, second = network

@@ -1,31 +1,81 @@
 """What mesh representations share: colours of a surface from features on a hash grid.
 
-albedo(x) = sigmoid(W2 relu(W1 e(x)))     sRGB, hash-grid features e
+    albedo(x) = sigmoid(W2 relu(W1 e(x)))     sRGB, hash-grid features e
+
+and, with a material, from the same hidden layer
+
+    (m, r, b) = W3 relu(W1 e(x))
+    metallic  = low + (high - low) sigmoid(m),   roughness likewise
+    bump      = strength tanh(b)              added to the normal, world space
+
+W3 starts at zero: every point in the middle of its ranges, no bumps, whatever the colours are.
+
+Source: Fantasia3D (Chen et al. 2023), section 3.3; ranges as threestudio's PBR material has them.
+There bumps turn the normal in a frame of tangents, which needs texture coordinates; here they are
+vectors of the world, which need none.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import ColorAt
+from dreamlab.core.protocols import ColorAt, Material
 from dreamlab.representations.colors import fit_colors
 from dreamlab.representations.features import CHUNK, FeatureConfig, HashFeatures
 
 
+@dataclass(frozen=True, slots=True)
+class MaterialConfig:
+    """Settings of a material beside its albedo; pairs are (low, high)."""
+
+    metallic: tuple[float, float] = (0.0, 0.9)
+    """Range that is searched: 0 for plastic, paint or wood, 1 for a bare metal."""
+    roughness: tuple[float, float] = (0.08, 0.9)
+    """Range that is searched: 0 mirrors, 1 is matt."""
+    bump: float = 0.0
+    """Largest component of what bumps add to the unit normal; 0 leaves surfaces smooth."""
+
+    def __post_init__(self) -> None:
+        for name in ("metallic", "roughness"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high <= 1:
+                raise ValueError(
+                    f"{name} must be a pair low <= high in [0, 1], got ({low}, {high})"
+                )
+        if self.bump < 0:
+            raise ValueError(f"bump must not be negative, got {self.bump}")
+
+
+@dataclass(frozen=True, slots=True)
+class PaintConfig(FeatureConfig):
+    """Settings of the hash grid that colours a surface, and of its material."""
+
+    material: MaterialConfig | None = None
+    """How the surface takes light, for physically based shading; `{}` for the usual ranges, unset
+    for an albedo alone."""
+
+
 class Painted(nn.Module):
-    """Colours in the cube [-half_extent, half_extent]^3."""
+    """Colours in the cube [-half_extent, half_extent]^3; satisfies `HasMaterial`."""
 
     progress: Tensor
 
     def __init__(
-        self, config: FeatureConfig, half_extent: float, generator: torch.Generator | None
+        self, config: PaintConfig, half_extent: float, generator: torch.Generator | None
     ) -> None:
         """Start in mid-grey; `generator` (CPU) draws the features."""
         super().__init__()
         self.half_extent = half_extent
         self.features = HashFeatures(config, half_extent, generator)
         self.color_layers = self.features.build_network(3, generator)
+        self.material_config = config.material
+        self.material_layer: nn.Parameter | None = None
+        if config.material is not None:
+            outputs = 5 if config.material.bump > 0 else 2
+            self.material_layer = nn.Parameter(torch.zeros(config.hidden_width, outputs))
         self.register_buffer("progress", torch.ones(()))
         self.register_load_state_dict_post_hook(_restore_progress)
         self.set_progress(1.0)
@@ -37,11 +87,31 @@ class Painted(nn.Module):
 
     def paint_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups "table" and "mlp"."""
-        return {"table": [self.features.table], "mlp": list(self.color_layers)}
+        mlp = [*self.color_layers, *([] if self.material_layer is None else [self.material_layer])]
+        return {"table": [self.features.table], "mlp": mlp}
 
     def albedo(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Return the albedo at world points, sRGB in [0, 1]; differentiable."""
         return self.features.read(self.color_layers, self.features(points)).sigmoid()
+
+    @property
+    def has_material(self) -> bool:
+        """Whether there is more than an albedo."""
+        return self.material_layer is not None
+
+    def material(self, points: Float[Tensor, "points 3"]) -> Material:
+        """Return the material at world points; differentiable; needs `has_material`."""
+        config, layer = self.material_config, self.material_layer
+        assert config is not None and layer is not None
+        first, second = self.color_layers
+        network = [first, torch.cat([second, layer], dim=1)]
+        raw = self.features.read(network, self.features(points))
+        return Material(
+            albedo=raw[:, :3].sigmoid(),
+            metallic=_between(config.metallic, raw[:, 3:4]),
+            roughness=_between(config.roughness, raw[:, 4:5]),
+            bump=config.bump * raw[:, 5:].tanh() if config.bump > 0 else None,
+        )
 
     @torch.no_grad()
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
@@ -52,6 +122,11 @@ class Painted(nn.Module):
         """Fit the colours within about `spread` (world units) of a surface."""
         parameters = [self.features.table, *self.color_layers]
         fit_colors(self.albedo, parameters, mesh, color_at, spread=spread)
+
+
+def _between(limits: tuple[float, float], raw: Tensor) -> Tensor:
+    low, high = limits
+    return low + (high - low) * raw.sigmoid()
 
 
 def _restore_progress(module: Painted, _: object) -> None:

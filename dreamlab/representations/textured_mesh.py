@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import ColorAt
 from dreamlab.core.triangles import Triangles
-from dreamlab.representations.features import FeatureConfig
-from dreamlab.representations.painted import Painted
+from dreamlab.representations.painted import PaintConfig, Painted
 from dreamlab.representations.surface_losses import laplacian, normal_consistency
 
 BALL = 0.5
@@ -36,7 +35,7 @@ SPREAD = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Config(FeatureConfig):
+class Config(PaintConfig):
     """Settings of the mesh and of the hash grid that colours it."""
 
     half_extent: float = 1.0
@@ -45,7 +44,7 @@ class Config(FeatureConfig):
     """d, how far a vertex may move along each axis, world units; 0 keeps the shape."""
 
     def __post_init__(self) -> None:
-        FeatureConfig.__post_init__(self)
+        PaintConfig.__post_init__(self)
         if self.half_extent <= BALL:
             raise ValueError(f"half_extent must be above {BALL}, got {self.half_extent}")
         if self.reach < 0:

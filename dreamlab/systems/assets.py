@@ -21,6 +21,7 @@ from torch import Tensor
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF, to_world_axes
 from dreamlab.core.mesh import Mesh
+from dreamlab.ops.light.srgb import to_srgb
 from dreamlab.ops.triangles.distance import nearest_to
 from dreamlab.ops.triangles.paint import Paint
 
@@ -118,9 +119,5 @@ def _vertex_colors(
         colors = np.tile(np.asarray(material.main_color)[:3] / 255.0, (len(model.vertices), 1))
     else:
         return None
-    return (_to_srgb(colors) if is_linear else colors).astype(np.float32)
-
-
-def _to_srgb(linear: Float[ndarray, "rows 3"]) -> Float[ndarray, "rows 3"]:
-    """Encode linear light (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    encoded = to_srgb(torch.from_numpy(colors)).numpy() if is_linear else colors
+    return encoded.astype(np.float32)

@@ -24,6 +24,7 @@ from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
+from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
 from dreamlab.systems.assets import Asset
@@ -93,13 +94,16 @@ class Stage:
         Without guidance the stage can be rendered but takes no steps.
 
         Raises:
-            InputError: a component, one of its settings or a loss is unknown or wrong.
+            InputError: a component, one of its settings or a loss is unknown or wrong, or there is
+                no material for physically based views.
         """
         self.name, self.config, self.guidance = name, config, guidance
         self.seed, self.device = seed, device
         self._parts = _find_parts(name, config)
         initial = seeds.generator(seed, name, "initial values")
         field: Any = self._build("representation", initial)
+        if config.shading.pbr > 0:
+            check_material(field, f"stages.{name}.shading.pbr")
         renderer: Any = self._build("renderer", field, initial)
         self.representation: Representation = field
         self.renderer: Renderer = renderer

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from jaxtyping import UInt8
+from numpy import ndarray
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import to_world_axes
@@ -34,7 +36,7 @@ def load_model(path: Path) -> trimesh.Trimesh:
 
 
 def load_glb(path: Path, *, undo_placement: bool = False) -> Mesh:
-    """Load an exported GLB with its texture, turned to the project's axes (z up, front +x).
+    """Load an exported GLB with its textures, turned to the project's axes (z up, front +x).
 
     Args:
         path: a file that `write_glb` made.
@@ -47,19 +49,27 @@ def load_glb(path: Path, *, undo_placement: bool = False) -> Mesh:
     """
     model = load_model(path)
     uv = getattr(model.visual, "uv", None)
-    image = getattr(getattr(model.visual, "material", None), "baseColorTexture", None)
-    if uv is None or image is None:
+    material = getattr(model.visual, "material", None)
+    texture = _texels(material, "baseColorTexture")
+    if uv is None or texture is None:
         raise InputError(f"{path} has no base colour texture.", "export the model again.")
     mesh = Mesh(
         np.asarray(model.vertices, dtype=np.float32),
         np.asarray(model.faces, dtype=np.int64),
         normals=np.asarray(model.vertex_normals, dtype=np.float32),
         uv=np.asarray(uv, dtype=np.float64),
-        texture=np.asarray(image.convert("RGB")),
+        texture=texture,
+        metallic_roughness=_texels(material, "metallicRoughnessTexture"),
+        normal_map=_texels(material, "normalTexture"),
     )
     if undo_placement:
         return _placement(path).undo(mesh, "y up")
     return to_world_axes(mesh, "y up")
+
+
+def _texels(material: object, name: str) -> UInt8[ndarray, "height width 3"] | None:
+    image = getattr(material, name, None)
+    return None if image is None else np.asarray(image.convert("RGB"))
 
 
 def read_extras(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import trimesh
 from dreamlab.core.errors import DreamlabError
 from dreamlab.core.mesh import Mesh
 from dreamlab.export.files.reload import load_model
-from dreamlab.export.files.writers import read_gltf_json
+from dreamlab.export.files.writers import read_gltf_json, texture_roles
 from dreamlab.export.mesh.clean import SLIVER, drop_components, remove_degenerate
 from dreamlab.export.mesh.texels import rasterize
 
@@ -67,7 +67,10 @@ def _check_structure(tree: dict[str, Any], name: str, add: Add) -> None:
     nodes, counts = tree.get("nodes", []), {}
     for part in ("nodes", "meshes", "materials", "textures", "images"):
         counts[part] = len(tree.get(part, []))
-    add("one node, mesh, material and texture", set(counts.values()) == {1}, counts)
+    roles = texture_roles(tree)
+    expected = dict.fromkeys(counts, 1) | dict.fromkeys(("textures", "images"), len(roles))
+    once = "baseColorTexture" in roles and len(set(roles.values())) == len(roles)
+    add("one node, mesh and material, one texture a map", once and counts == expected, counts)
     names = [node.get("name") for node in nodes]
     add("named after the prompt", names == [name], names)
     moved = [key for node in nodes for key in node if key not in ("name", "mesh")]
@@ -109,13 +112,17 @@ def _check_material(
     material = (tree.get("materials") or [{}])[0]
     factors = material.get("pbrMetallicRoughness", {})
     metallic, roughness = factors.get("metallicFactor", 1.0), factors.get("roughnessFactor", 1.0)
-    add("not metallic", metallic <= MAX_METALLIC, metallic)
-    add("rough", MIN_ROUGHNESS <= roughness <= 1 and "roughnessFactor" in factors, roughness)
+    if "metallicRoughnessTexture" in factors:
+        add("metallic and rough as its map says", metallic == roughness == 1, (metallic, roughness))
+    else:
+        add("not metallic", metallic <= MAX_METALLIC, metallic)
+        add("rough", MIN_ROUGHNESS <= roughness <= 1 and "roughnessFactor" in factors, roughness)
     add("double-sided", material.get("doubleSided") is True, material.get("doubleSided"))
     embedded = all("bufferView" in image for image in tree.get("images", []))
-    image = getattr(getattr(model.visual, "material", None), "baseColorTexture", None)
-    size = None if image is None else image.size
-    add("embedded texture", embedded and size == (texture_size, texture_size), size)
+    surface = getattr(model.visual, "material", None)
+    images = [getattr(surface, role, None) for role in texture_roles(tree)]
+    sizes = {None if image is None else image.size for image in images}
+    add("embedded texture", embedded and sizes == {(texture_size, texture_size)}, sizes)
     uv = getattr(model.visual, "uv", None)
     if uv is None:
         add("UV inside [0, 1]", False, "no UV")

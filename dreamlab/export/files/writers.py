@@ -5,6 +5,10 @@ glTF defaults look like a mirror), both sides of a triangle are visible, normals
 texture travels inside the GLB, a model is one node with one mesh and one material, and its
 transform is the identity. Colours are sRGB bytes, in textures as in the vertex colours of a PLY.
 
+Where the object has a material, the GLB carries its roughness and metallic as a texture, whose
+numbers then stand alone (both factors 1), and its bumps as a normal map with the tangents it was
+painted for; the other formats carry the base colour alone.
+
 Meshes come in world coordinates with a `Placement`; see `placement.py` for the axes of each format.
 """
 
@@ -15,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image
 from trimesh.exchange.gltf import export_glb
 from trimesh.exchange.obj import export_obj
@@ -29,9 +35,13 @@ from dreamlab.core.pictures import to_bytes
 from dreamlab.core.run_folder import atomic_path, write_text
 from dreamlab.core.version import VERSION
 from dreamlab.export.files.placement import Placement
+from dreamlab.export.mesh.tangents import vertex_tangents
 
 METALLIC = 0.0
 ROUGHNESS = 0.9
+"""Of a mesh without a material of its own."""
+TANGENT = "_TANGENT"
+"""Name of an attribute under which trimesh writes tangents; glTF has no underscore there."""
 GENERATOR = f"dreamlab {VERSION}"
 LICENCE = (
     "Made from a text prompt with a diffusion model; the licence of that model may bind its output."
@@ -76,9 +86,14 @@ def write_glb(
                 "wrapT": CLAMP_TO_EDGE,
             }
         ]
-        tree["textures"][0]["sampler"] = 0
-        tree["images"][0]["name"] = name
+        for texture in tree["textures"]:
+            texture["sampler"] = 0
+        for role, texture in texture_roles(tree).items():
+            suffix = "" if role == "baseColorTexture" else f"-{role.removesuffix('Texture')}"
+            tree["images"][tree["textures"][texture]["source"]]["name"] = name + suffix
         primitive = tree["meshes"][0]["primitives"][0]
+        if TANGENT in primitive["attributes"]:
+            primitive["attributes"]["TANGENT"] = primitive["attributes"].pop(TANGENT)
         for accessor in primitive["attributes"].values():
             view = tree["accessors"][accessor]["bufferView"]
             tree["bufferViews"][view]["target"] = ARRAY_BUFFER
@@ -142,11 +157,14 @@ def _textured(mesh: Mesh, name: str) -> trimesh.Trimesh:
         raise InputError(
             "a textured file needs UV, a texture and normals.", "unwrap and bake the mesh first."
         )
+    has_map = mesh.metallic_roughness is not None
     material = PBRMaterial(
         name=name,
         baseColorTexture=Image.fromarray(mesh.texture),
-        metallicFactor=METALLIC,
-        roughnessFactor=ROUGHNESS,
+        metallicRoughnessTexture=_picture(mesh.metallic_roughness),
+        normalTexture=_picture(mesh.normal_map),
+        metallicFactor=1.0 if has_map else METALLIC,
+        roughnessFactor=1.0 if has_map else ROUGHNESS,
         doubleSided=True,
     )
     return trimesh.Trimesh(
@@ -154,8 +172,20 @@ def _textured(mesh: Mesh, name: str) -> trimesh.Trimesh:
         mesh.faces,
         vertex_normals=mesh.normals,
         visual=TextureVisuals(uv=mesh.uv.astype(np.float32), material=material),
+        vertex_attributes={} if mesh.normal_map is None else {TANGENT: vertex_tangents(mesh)},
         process=False,
     )
+
+
+def _picture(texels: UInt8[ndarray, "height width 3"] | None) -> Image.Image | None:
+    return None if texels is None else Image.fromarray(texels)
+
+
+def texture_roles(tree: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of each texture of a glTF's first material, by the key that names it."""
+    material = (tree.get("materials") or [{}])[0]
+    keys = {**material, **material.get("pbrMetallicRoughness", {})}
+    return {key: value["index"] for key, value in keys.items() if key.endswith("Texture")}
 
 
 def read_gltf_json(path: Path) -> dict[str, Any]:

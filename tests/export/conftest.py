@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from shiny_ball import ShinyBall, export_ball
 from soft_shapes import EXTRAS, SoftShape, octant_color, reference_of, statue
 
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
@@ -43,3 +44,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         on_phase=lambda name, fraction: phases.append((name, fraction)),
     )
     return Exported(folder, report, config, shape, reference, phases)
+
+
+@pytest.fixture(scope="session")
+def shiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
+    """The folder and the report of a ball with a material, bumps included."""
+    folder = tmp_path_factory.mktemp("shiny")
+    return folder, export_ball(folder, ShinyBall())

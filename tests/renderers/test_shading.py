@@ -7,6 +7,8 @@ import torch
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.config import build, to_plain
+from dreamlab.core.errors import InputError
+from dreamlab.renderers.pbr import EnvironmentConfig
 from dreamlab.renderers.shading import (
     Shading,
     ShadingConfig,
@@ -72,6 +74,36 @@ def test_modes_appear_with_their_probabilities_once_the_ambient_phase_is_over():
         assert modes.count(mode) / 2000 == pytest.approx(chance, abs=0.04)
 
 
+def test_physically_based_views_appear_with_their_probability_and_bring_their_light():
+    neutral = EnvironmentConfig(name="neutral", turn=20.0)
+    config = ShadingConfig(
+        ambient_until=0.0, lambertian=0.0, textureless=0.0, pbr=0.75, environment=neutral
+    )
+    generator = torch.Generator().manual_seed(3)
+    drawn = [sample_shading(config, 0.5, CAMERAS, generator) for _ in range(1000)]
+    modes = [shading.mode for shading in drawn]
+    assert set(modes) == {"albedo", "pbr"}
+    assert modes.count("pbr") / 1000 == pytest.approx(0.75, abs=0.05)
+    around = drawn[0].of(torch.tensor([2, 2, 0])).surroundings
+    assert around is not None and around.turn.shape == (3,) and around.turn[0] == around.turn[1]
+
+
+def test_without_physically_based_views_no_further_numbers_are_drawn():
+    """Recipes that do not use them keep their random numbers."""
+    first, second = (torch.Generator().manual_seed(4) for _ in range(2))
+    shading = sample_shading(ShadingConfig(ambient_until=0.0), 1.0, CAMERAS, first)
+    assert shading.surroundings is None
+    torch.rand((), generator=second)
+    torch.randn(4, 3, generator=second)
+    torch.rand(4, generator=second)
+    assert torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))
+
+
+def test_an_albedo_alone_cannot_be_shaded_physically():
+    with pytest.raises(InputError, match="material"):
+        shade(torch.ones(1, 3), torch.eye(3)[:1], lit_from_above("pbr"))
+
+
 def test_the_default_never_lights_not_even_at_the_end():
     generator = torch.Generator().manual_seed(0)
     modes = {sample_shading(ShadingConfig(), 1.0, CAMERAS, generator).mode for _ in range(50)}
@@ -95,6 +127,7 @@ def test_lights_are_unit_vectors_near_their_camera():
     "settings",
     [
         {"albedo": -0.1},
+        {"pbr": -0.1},
         {"albedo": 0.0, "lambertian": 0.0, "textureless": 0.0},
         {"ambient": (0.5, 0.2)},
         {"ambient_until": 1.5},

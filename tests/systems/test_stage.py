@@ -125,6 +125,52 @@ def test_lit_views_differ_from_unlit_ones() -> None:
     assert not torch.allclose(unlit.renders[0].rgb, lit.renders[0].rgb, atol=0.05)
 
 
+def shiny_stage(**changes) -> StageConfig:
+    settings = {
+        "representation": {
+            "name": "textured_mesh",
+            "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 24},
+            "material": {"bump": 0.5},
+        },
+        "renderer": {"name": "mesh", "background": {"name": "solid"}},
+        "shading": {
+            "ambient_until": 0.0,
+            "albedo": 0.0,
+            "lambertian": 0.0,
+            "textureless": 0.0,
+            "pbr": 1.0,
+        },
+        "losses": {},
+    }
+    return toy_stage(**(settings | changes))
+
+
+def test_a_physically_based_step_moves_colours_and_material_and_previews_stay_unlit() -> None:
+    stage = make_stage(shiny_stage())
+    assert stage.step(1) == make_stage(shiny_stage()).step(1)
+    table, mlp = (stage.parameter_groups()[name] for name in ("table", "mlp"))
+    for parameter in (*table, *mlp):
+        assert parameter.grad is not None and parameter.grad.isfinite().all()
+        assert parameter.grad.any()
+    assert len(mlp) == 3 and mlp[2].shape[1] == 5
+    render = stage.render(stage.view_around(1), 16, 16)
+    middle = render.rgb[0, 7:9, 7:9]  # the ball's mid-grey
+    assert (middle - 0.5).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "representation", [toy_stage().representation, {"name": "textured_mesh"}, {"name": "gaussians"}]
+)
+def test_physically_based_views_of_what_has_no_material_are_refused(representation) -> None:
+    renderer = {"hashgrid": "volume", "gaussians": "splat", "textured_mesh": "mesh"}
+    parts = {
+        "representation": representation,
+        "renderer": {"name": renderer[representation["name"]]},
+    }
+    with pytest.raises(InputError, match=r"stages\.nerf\.shading\.pbr .* no material"):
+        make_stage(shiny_stage(**parts))
+
+
 def test_rendering_for_people_is_repeatable_and_without_gradient() -> None:
     stage = make_stage()
     cameras = stage.view_around(3)

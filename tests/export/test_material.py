@@ -76,7 +76,7 @@ def test_the_values_survive_being_read_by_others(shiny):
     middle = mesh.triangles.mean(axis=1)
     assert mesh.uv is not None
     uv = torch.tensor(mesh.uv[mesh.faces].mean(axis=1))
-    found = sample_texture(torch.tensor(picture.copy()), uv)
+    found = sample_texture(torch.tensor(picture.copy()), uv).float()
     expected = ShinyBall().material(torch.tensor(middle))
     assert (found[:, :1] == 1).all()
     torch.testing.assert_close(found[:, 1:2], expected.roughness, atol=0.03, rtol=0)

@@ -6,13 +6,13 @@ Source: Adam (Kingma and Ba 2015); AdamW (Loshchilov and Hutter 2019).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError, nearest
+from dreamlab.core.moments import load_moments, moments
 from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.systems.settings import DEFAULT_RATES, OptimizerConfig
 
@@ -76,11 +76,7 @@ class GroupedOptimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and step counts, named `<index of the parameter>.<kind>`."""
-        return {
-            f"{index}.{kind}": tensor
-            for index, moments in self._optimizer.state_dict()["state"].items()
-            for kind, tensor in moments.items()
-        }
+        return moments(self._optimizer)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `state` returned.
@@ -88,19 +84,7 @@ class GroupedOptimizer:
         Raises:
             InputError: it belongs to other parameters.
         """
-        state: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            index, kind = name.split(".")
-            state.setdefault(int(index), {})[kind] = tensor.clone()
-        for index, moments in state.items():
-            shape = self.parameters[index].shape if index < len(self.parameters) else None
-            if any(moments[kind].shape != shape for kind in ("exp_avg", "exp_avg_sq")):
-                raise InputError(
-                    f"the saved optimiser state does not fit (parameter {index}).",
-                    "use the settings that it was saved with.",
-                )
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        load_moments(self._optimizer, tensors)
 
 
 def _rates(config: OptimizerConfig, groups: Mapping[str, list[nn.Parameter]]) -> dict[str, Scalar]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -139,6 +139,24 @@ class Prior(Protocol):
     ) -> Prediction:
         """Denoise, without gradient."""
         ...
+
+
+def in_parts(
+    denoise: Callable[..., Prediction], max_rows: int | None, *inputs: Shaped[Tensor, "batch *_"]
+) -> Prediction:
+    """Call `denoise` on at most `max_rows` rows of its inputs at a time, and join its predictions.
+
+    Args:
+        denoise: treats rows apart from each other.
+        max_rows: None: all at once.
+        inputs: as many rows each.
+    """
+    rows = max_rows or len(inputs[0])
+    parts = [denoise(*part) for part in zip(*(x.split(rows) for x in inputs), strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    eps, x0, v = (torch.cat([getattr(part, form) for part in parts]) for form in ("eps", "x0", "v"))
+    return Prediction(eps, x0, v)
 
 
 def resize_square(

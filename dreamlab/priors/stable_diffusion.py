@@ -17,9 +17,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
-from dreamlab.priors.base import CONVERSIONS, Latents, PerView, Prediction, resize_square
+from dreamlab.priors.base import (
+    CONVERSIONS,
+    Latents,
+    PerView,
+    Prediction,
+    in_parts,
+    resize_square,
+)
 from dreamlab.priors.clip_text import ClipText
 from dreamlab.priors.folder import load_part, part_class, quiet, read_json
+from dreamlab.priors.learned import LoraConfig
+from dreamlab.priors.lora import LoraScore
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
@@ -64,6 +73,7 @@ class StableDiffusionPrior:
         self._shift: float = getattr(self.vae.config, "shift_factor", None) or 0.0
         self._alpha = alphas_cumprod.sqrt().to(self.device)
         self._sigma = (1 - alphas_cumprod).sqrt().to(self.device)
+        self.prediction_type = prediction_type
         self._convert = CONVERSIONS[prediction_type]
 
     @property
@@ -122,15 +132,34 @@ class StableDiffusionPrior:
         t: Float[Tensor, " batch"],
         conditioning: Float[Tensor, "batch tokens features"],
     ) -> Prediction:
+        return in_parts(self.denoise, self.max_rows, noisy, t, conditioning)
+
+    def denoise(
+        self,
+        noisy: Latents,
+        t: Float[Tensor, " batch"],
+        conditioning: Float[Tensor, "batch tokens features"],
+    ) -> Prediction:
+        """Denoise as `predict` does, all rows in one call; differentiable."""
         timestep = self.timestep(t)
-        rows = self.max_rows or len(noisy)
-        inputs = (noisy.to(self.dtype), timestep, conditioning.to(self.dtype))
-        outputs = [
-            self.unet(z, k, encoder_hidden_states=text, return_dict=False)[0]
-            for z, k, text in zip(*(tensor.split(rows) for tensor in inputs), strict=True)
-        ]
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        output: Tensor = self.unet(
+            noisy.to(self.dtype),
+            timestep,
+            encoder_hidden_states=conditioning.to(self.dtype),
+            return_dict=False,
+        )[0]
         return self._convert(output.float(), noisy.float(), *self._coefficients(timestep))
+
+    def learned_score(self, config: LoraConfig, generator: torch.Generator) -> LoraScore:
+        """Build a score that is the U-Net's with adapters of its own (see `lora`)."""
+        return LoraScore(
+            self.unet,
+            self.denoise,
+            self.prediction_type,
+            config,
+            generator,
+            max_rows=self.max_rows,
+        )
 
 
 def load_stable_diffusion(

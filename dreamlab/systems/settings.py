@@ -98,6 +98,10 @@ class StageConfig:
     """How training views are lit."""
     views: int = 2
     """Number of views rendered in each step."""
+    particles: int = 1
+    """Number of objects that are made at once, each with its own representation and renderer; a
+    step is about one of them, drawn anew, and guidance that learns learns from all. The first one
+    is shown and exported."""
     milestones: tuple[Milestone, ...] = (Milestone(until=1.0, size=64),)
     """Sizes of the renders over the stage, in order."""
     pixel_gradient: PixelGradientConfig | None = None
@@ -113,10 +117,9 @@ class StageConfig:
     stl) starts from that; none starts afresh."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.views < 1:
-            raise ValueError(
-                f"steps and views must be at least 1, got {self.steps} and {self.views}"
-            )
+        for name in ("steps", "views", "particles"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         start = self.start_from
         if start not in (None, PREVIOUS) and Path(start).suffix.lower() not in FRAME_OF:
             raise ValueError(

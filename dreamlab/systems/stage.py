@@ -21,6 +21,7 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Adopting, Refining, Representation, Shape, Volume
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
+from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
@@ -100,16 +101,35 @@ class Stage:
         self.name, self.config, self.guidance = name, config, guidance
         self.seed, self.device = seed, device
         self._parts = _find_parts(name, config)
-        initial = seeds.generator(seed, name, "initial values")
-        field: Any = self._build("representation", initial)
-        if config.shading.pbr > 0:
-            check_material(field, f"stages.{name}.shading.pbr")
-        renderer: Any = self._build("renderer", field, initial)
-        self.representation: Representation = field
-        self.renderer: Renderer = renderer
-        self._modules: dict[str, nn.Module] = {"representation": field, "renderer": renderer}
+        self._modules: dict[str, nn.Module] = {}
+        self._particles = [self._build_particle(index) for index in range(config.particles)]
+        self.representation: Representation
+        self.renderer: Renderer
+        self.focus(0)
         self.losses = Losses(config.losses)
-        self.losses.check_names(set(field.regularisers()))
+        self.losses.check_names(set(self.representation.regularisers()))
+
+    def _build_particle(self, index: int) -> tuple[Any, Any]:
+        key = (index,) if index else ()  # one particle alone begins as the first of many does
+        initial = seeds.generator(self.seed, self.name, "initial values", *key)
+        field = self._build("representation", initial)
+        if self.config.shading.pbr > 0:
+            check_material(field, f"stages.{self.name}.shading.pbr")
+        renderer = self._build("renderer", field, initial)
+        prefix = f"particle{index}." if index else ""
+        self._modules |= {f"{prefix}representation": field, f"{prefix}renderer": renderer}
+        return field, renderer
+
+    def focus(self, particle: int) -> None:
+        """Make `representation` and `renderer` those of one particle; between steps, the first."""
+        self.representation, self.renderer = self._particles[particle]
+
+    def particle_at(self, step: int) -> int:
+        """Return the particle that a step is about, drawn anew for each."""
+        drawn = torch.randint(
+            self.config.particles, (), generator=self._generator(step, "particle")
+        )
+        return int(drawn)
 
     def _build(self, part: str, *arguments: Any) -> nn.Module:
         component = self._parts[part]
@@ -120,10 +140,14 @@ class Stage:
         return step / self.config.steps
 
     def step(self, step: int) -> StepResult:
-        """Render views, judge them and add the loss's gradient to the parameters' `.grad`."""
+        """Render views, judge them and add the loss's gradient to the parameters' `.grad`.
+
+        All of them are of one particle, which stays in focus.
+        """
         if self.guidance is None:
             raise ValueError(f"stage {self.name!r} was built without guidance")
         progress = self.progress_at(step)
+        self.focus(self.particle_at(step))
         for module in self._modules.values():
             module.train()
         self.representation.set_progress(progress)
@@ -144,7 +168,7 @@ class Stage:
         return StepResult(metrics.pop("loss"), metrics)
 
     def refine(self, step: int) -> Int[Tensor, " rows"] | None:
-        """Let the representation change its parameters' places after a step, if it does that.
+        """Let the particle in focus change its parameters' places after a step, if it does that.
 
         Returns:
             Rows of the representation's parameters whose optimiser state no longer fits.
@@ -228,18 +252,25 @@ class Stage:
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return all trainable parameters by group name."""
         groups: dict[str, list[nn.Parameter]] = {}
-        for part in (self.representation, self.renderer):
+        for part in (part for particle in self._particles for part in particle):
             for name, parameters in part.parameter_groups().items():
                 groups.setdefault(name, []).extend(parameters)
         return groups
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that the stage's future depends on, except the optimiser's."""
+        states = {part: module.state_dict() for part, module in self._modules.items()}
+        if isinstance(self.guidance, Learning):
+            states["guidance"] = self.guidance.state()
         return {
             f"{part}.{name}": tensor
-            for part, module in self._modules.items()
-            for name, tensor in module.state_dict().items()
+            for part, state in states.items()
+            for name, tensor in state.items()
         }
+
+    def learned_parameters(self) -> list[nn.Parameter]:
+        """Return what the guidance trains by itself; usually nothing."""
+        return self.guidance.parameters() if isinstance(self.guidance, Learning) else []
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `state` returned; names of other parts are ignored.
@@ -248,26 +279,32 @@ class Stage:
             InputError: the tensors belong to other settings.
         """
         for part, module in self._modules.items():
-            own = {
-                name.removeprefix(f"{part}."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(f"{part}.")
-            }
-            self._load(part, module, own)
+            self._load(part, module, _part_of(tensors, part))
+        if isinstance(self.guidance, Learning):
+            self.guidance.load_state(_part_of(tensors, "guidance"))
 
     def continue_from(self, previous: "Stage") -> None:
         """Take over the object of the stage before.
 
         The same representation goes on as it is; another one adopts the object's surface and
-        colours. The renderer's state comes along if its settings are the same.
+        colours. The renderer's state comes along if its settings are the same. Each particle takes
+        over one of the particles before, in their order.
 
         Raises:
             InputError: this representation cannot become a mesh, or there is no surface yet.
         """
+        for index in range(len(self._particles)):
+            self.focus(index)
+            previous.focus(index % len(previous._particles))
+            self._continue_particle_from(previous)
+        self.focus(0)
+        previous.focus(0)
+
+    def _continue_particle_from(self, previous: "Stage") -> None:
         mine, theirs = self._parts["representation"], previous._parts["representation"]
         if mine.name == theirs.name:
-            state = previous._modules["representation"].state_dict()
-            self._load("representation", self._modules["representation"], state)
+            state = previous.representation.state_dict()
+            self._load("representation", self.representation, state)
         elif isinstance(self.representation, Adopting):
             self.representation.adopt(surface_of(previous), previous.representation.color_at)
         else:
@@ -277,8 +314,8 @@ class Stage:
                 f"set stages.{self.name}.start_from to null, or use the same representation.",
             )
         if self._parts["renderer"] == previous._parts["renderer"]:
-            state = previous._modules["renderer"].state_dict()
-            self._load("renderer", self._modules["renderer"], state)
+            renderer: Any = previous.renderer
+            self._load("renderer", self.renderer, renderer.state_dict())
 
     def begin_with(self, asset: Asset) -> None:
         """Take over the shape and the colours of a model.
@@ -293,9 +330,15 @@ class Stage:
                 f"set stages.{self.name}.start_from to null, or use dmtet, gaussians or "
                 "textured_mesh.",
             )
-        self.representation.adopt(asset.mesh, asset.color_at)
+        for field, _ in self._particles:
+            field.adopt(asset.mesh, asset.color_at)
 
-    def _load(self, part: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    def set_progress(self, progress: float) -> None:
+        """Move the schedules inside all particles to `progress`."""
+        for field, _ in self._particles:
+            field.set_progress(progress)
+
+    def _load(self, part: str, module: Any, state: Mapping[str, Any]) -> None:
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
@@ -336,6 +379,12 @@ def _find_parts(name: str, config: StageConfig) -> dict[str, Component]:
         ),
         "renderer": components.find("renderers", config.renderer, f"{where}.renderer"),
     }
+
+
+def _part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return the tensors of one part of a stage, under the names that the part gave them."""
+    prefix = f"{part}."
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _to_floats(values: Mapping[str, Tensor]) -> dict[str, float]:

@@ -51,7 +51,7 @@ class Snapshot:
 
     position: Position
     tensors: dict[str, Tensor]
-    """`representation.*`, `renderer.*` and `optimizer.*`."""
+    """`representation.*`, `renderer.*`, `optimizer.*`, and `guidance.*` if that learns."""
 
 
 class Checkpoints:

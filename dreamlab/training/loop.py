@@ -20,10 +20,9 @@ import torch
 from dreamlab.core.config import Plain
 from dreamlab.core.errors import DivergedError, InputError
 from dreamlab.core.run_folder import RunFolder
-from dreamlab.guidance.prompts import Prompts
 from dreamlab.priors.base import Prior
-from dreamlab.systems import components
 from dreamlab.systems.assets import load_asset
+from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
@@ -231,17 +230,16 @@ class _Run:
         name, config = list(self.plan.stages.items())[index]
         # taking over the object of the stage before may take seconds: they are this phase's
         self.events.emit("phase", phase=name, steps=config.steps)
-        prompts = Prompts.encode(
-            self.prior,
-            self.plan.prompt,
-            self.plan.negative_prompt,
-            config.prompts,
-            self.cache_dir,
-        )
-        guidance = components.find("guidance", config.guidance, f"stages.{name}.guidance")
         stage = Stage(name, config, None, seed=self.plan.seed, device=self.device)
-        prior = prior_of(stage, self.prior)
-        stage.guidance = guidance.module.build(guidance.config, prior, prompts)
+        stage.guidance = build_guidance(
+            name,
+            config,
+            prior_of(stage, self.prior),
+            prompt=self.plan.prompt,
+            negative_prompt=self.plan.negative_prompt,
+            seed=self.plan.seed,
+            cache_dir=self.cache_dir,
+        )
         if config.start_from == PREVIOUS:
             if previous is not None:
                 stage.continue_from(previous)

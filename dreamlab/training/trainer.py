@@ -32,7 +32,8 @@ class StageTrainer:
     @property
     def is_healthy(self) -> bool:
         """Whether this moment is worth going back to."""
-        finite = (bool(p.isfinite().all()) for p in self.optimizer.parameters)
+        parameters = [*self.optimizer.parameters, *self.stage.learned_parameters()]
+        finite = (bool(p.isfinite().all()) for p in parameters)
         return self.watch.is_calm and all(finite)
 
     def advance(self) -> tuple[StepResult, str | None]:
@@ -52,11 +53,12 @@ class StageTrainer:
                 groups = self.stage.representation.parameter_groups().values()
                 self.optimizer.forget([p for group in groups for p in group], rows)
             self.step += 1
+        self.stage.focus(0)
         return result, problem
 
     def finish(self) -> None:
         """Show the representation as it is at the very end of the stage."""
-        self.stage.representation.set_progress(1.0)
+        self.stage.set_progress(1.0)
 
     def capture(self) -> Snapshot:
         """Copy everything that the stage's future depends on."""

@@ -20,7 +20,9 @@ from torch import Tensor
 from dreamlab.priors.base import CONVERSIONS, Prediction, resize_square
 
 
-def exact_eps(noisy: Tensor, alpha: Tensor, sigma: Tensor, mu: Tensor, std: float) -> Tensor:
+def exact_eps(
+    noisy: Tensor, alpha: Tensor, sigma: Tensor, mu: Tensor, std: float | Tensor
+) -> Tensor:
     return sigma * (noisy - alpha * mu) / (alpha**2 * std**2 + sigma**2)
 
 
@@ -69,9 +71,11 @@ class GaussianPrior:
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor) -> Prediction:
         self.calls.append(("predict", len(noisy)))
+        return self.denoise(noisy, t, conditioning[:, 0].to(noisy), self.std)
+
+    def denoise(self, noisy: Tensor, t: Tensor, mu: Tensor, std: float | Tensor) -> Prediction:
         alpha, sigma = self.alpha_sigma(t.to(noisy))
-        mu = conditioning[:, 0, :, None, None].to(noisy)
-        eps = exact_eps(noisy, alpha, sigma, mu, self.std)
+        eps = exact_eps(noisy, alpha, sigma, mu[:, :, None, None], std)
         x0 = (noisy - sigma * eps) / alpha
         output = {
             "epsilon": eps,

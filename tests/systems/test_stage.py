@@ -269,6 +269,24 @@ def test_an_unknown_loss_is_refused() -> None:
         make_stage(toy_stage(losses={"opacity_entropi": 1.0}))
 
 
+def test_a_step_is_about_one_particle_and_one_particle_alone_begins_as_the_first_of_many() -> None:
+    single, many = make_stage(), make_stage(toy_stage(particles=3))
+    table = "representation.features.table"
+    assert torch.equal(single.state()[table], many.state()[table])
+    assert not torch.equal(many.state()[table], many.state()[f"particle2.{table}"])
+    groups = many.parameter_groups()
+    assert len(groups["table"]) == 3 * len(single.parameter_groups()["table"])
+    step = next(step for step in range(50) if many.particle_at(step) == 2)
+    many.step(step)
+    per_particle = len(groups["mlp"]) // 3
+    touched = [p.grad is not None for p in groups["mlp"][::per_particle]]
+    assert touched == [False, False, True]
+    many.focus(0)
+    after = make_stage(toy_stage(particles=2, start_from="previous"), name="fine")
+    after.continue_from(many)
+    assert torch.equal(after.state()[f"particle1.{table}"], many.state()[f"particle1.{table}"])
+
+
 def test_without_guidance_a_stage_can_be_rendered_but_takes_no_steps() -> None:
     stage = Stage("nerf", toy_stage(), None, seed=0, device=CPU)
     assert stage.render(stage.view_around(1), 8, 8).rgb.isfinite().all()

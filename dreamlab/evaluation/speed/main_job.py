@@ -24,7 +24,7 @@ from dreamlab.guidance.base import Guidance, GuidanceOutput
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.jobs.recipes import RunConfig
 from dreamlab.priors.load import load_prior
-from dreamlab.systems import components
+from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Snapshot
@@ -65,9 +65,14 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
     prior = load_prior(config.prior, CPU)
     for name, stage_config in config.stages.items():
         stage_config = replace(stage_config, steps=num_warm_up + STEPS, start_from=None)
-        prompts = Prompts.encode(prior, config.prompt, config.negative_prompt, stage_config.prompts)
-        found = components.find("guidance", stage_config.guidance, f"stages.{name}.guidance")
-        guidance = found.module.build(found.config, prior, prompts)
+        guidance = build_guidance(
+            name,
+            stage_config,
+            prior,
+            prompt=config.prompt,
+            negative_prompt=config.negative_prompt,
+            seed=config.seed,
+        )
         stage = Stage(name, stage_config, guidance, seed=config.seed, device=CPU)
         trainer = StageTrainer(stage, 0)
         _advance(trainer, num_warm_up)

@@ -1,0 +1,46 @@
+"""What a rule offers when it trains something of its own beside judging renders."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.prompts import Prompts
+
+
+@runtime_checkable
+class Learning(Guidance, Protocol):
+    """A guidance that learns while it judges: in each call, after judging, it takes its own steps.
+
+    What it has learned belongs to the stage's state, so a resumed run goes on with it.
+    """
+
+    def begin(self, plain: Prompts, generator: torch.Generator) -> None:
+        """Make what is to be trained; called once, before anything else.
+
+        Args:
+            plain: the prompts without words for the view.
+            generator: draws initial values; on the CPU.
+
+        Raises:
+            InputError: the prior has nothing that can be trained.
+        """
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors that its future depends on, its optimiser's included."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `state` returned.
+
+        Raises:
+            InputError: it belongs to other settings.
+        """
+        ...

@@ -1,0 +1,50 @@
+"""From a stage's settings to its guidance, with all texts embedded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dreamlab.core import seeds
+from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.learning import Learning
+from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.priors.base import Prior
+from dreamlab.systems import components
+from dreamlab.systems.settings import StageConfig
+
+
+def build_guidance(
+    name: str,
+    config: StageConfig,
+    prior: Prior,
+    *,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    cache_dir: Path | None = None,
+) -> Guidance:
+    """Build the guidance of the stage `name`; one that learns is begun.
+
+    Args:
+        name: of the stage; what is learned begins with values that follow from it and `seed`.
+        config: the stage's settings.
+        prior: the image model that guides.
+        prompt: what to make.
+        negative_prompt: what to avoid; may be empty.
+        seed: of everything random.
+        cache_dir: where text embeddings are kept; None: nowhere.
+
+    Raises:
+        InputError: the guidance or one of its settings is wrong, or does not fit the prior.
+    """
+
+    def encode(prompts: PromptConfig) -> Prompts:
+        return Prompts.encode(prior, prompt, negative_prompt, prompts, cache_dir)
+
+    component = components.find("guidance", config.guidance, f"stages.{name}.guidance")
+    prompts = encode(config.prompts)
+    guidance = component.module.build(component.config, prior, prompts)
+    if isinstance(guidance, Learning):
+        has_words = config.prompts.view != "none"
+        plain = encode(replace(config.prompts, view="none")) if has_words else prompts
+        guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
+    return guidance

@@ -84,7 +84,7 @@ def test_the_version_is_shown():
 
 
 def test_the_shell_completes_recipes_and_qualities():
-    assert complete_recipe("toybox-n") == ["toybox-nerf"]
+    assert complete_recipe("dreamf") == ["dreamfusion"]
     assert complete_quality("st") == ["standard"]
 
 

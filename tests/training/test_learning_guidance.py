@@ -85,6 +85,7 @@ def test_stages_without_learning_guidance_have_no_part_of_it(tmp_path: Path, mod
         assert torch.equal(tensor, after_learning.state()[name]), "the U-Net is the bare one again"
 
 
+@pytest.mark.slow
 def test_a_step_gone_bad_takes_back_what_was_learned_too(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "rasterize": ("reference", "warp", "nvdiffrast"),
     "interpolate": ("reference", "warp", "nvdiffrast"),
     "antialias": ("reference", "warp", "nvdiffrast"),
+    "project": ("reference", "warp"),
     "splat": ("reference", "warp"),
 }
 """Operation -> what implements it."""

@@ -184,9 +184,14 @@ def launch_split(
 
 
 def launch_scatter(
-    kernel: Any, count: int, inputs: Sequence[Any], shape: tuple[int, ...],
+    kernel: Any,
+    count: int,
+    inputs: Sequence[Any],
+    shape: tuple[int, ...],
     device: torch.device | str,
-) -> Tensor:  # fmt: skip
+    *,
+    grain: int = 4096,
+) -> Tensor:
     """Run a kernel that adds into any place of its last argument, and return that sum.
 
     On a CPU every range adds into a buffer of its own; on CUDA all add atomically into one.
@@ -197,10 +202,11 @@ def launch_scatter(
         inputs: the arguments between `start` and the output.
         shape: of the output.
         device: where the tensors are.
+        grain: least number of items worth a range, and so a buffer, of its own.
     """
     device = torch.device(device)
     launch, threads = _launcher(kernel, device), _threads(device)
-    ranges = split_ranges(count, threads, grain=4096)
+    ranges = split_ranges(count, threads, grain)
     buffers = torch.zeros(len(ranges), *shape, dtype=torch.float32, device=device)
 
     def run(buffer: Tensor, start: int, length: int) -> None:

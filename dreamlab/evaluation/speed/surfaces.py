@@ -103,7 +103,7 @@ def _splat_call(count: int) -> Callable[[Backend], object]:
     camera = turntable_cameras(1, distance=3.0, fov_y=45.0)
 
     def call(backend: Backend) -> object:
-        projected = project(*geometry, camera, SIZE, SIZE)
+        projected = project(*geometry, camera, SIZE, SIZE, backend=backend)
         picture, alpha = splat(projected, colors, SIZE, SIZE, backend=backend)
         return torch.autograd.grad(picture.square().sum() + alpha.sum(), parts)
 

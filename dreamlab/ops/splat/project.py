@@ -13,6 +13,9 @@ makes it larger, so its opacity falls by sqrt(det(C - D I) / det C), which keeps
 Glossary: `conic` (a, b, c), the inverse of C as a x^2 + 2 b x y + c y^2; `near` least z that is
 drawn. Pixel (0, 0) is the top left one, its centre is at (0.5, 0.5).
 
+J is taken no farther out than `MARGIN` times the picture's border, where it would grow wild. Its
+derivatives are in `dreamlab.ops.splat.project_warp`.
+
 Sources: Zwicker et al. 2001 (EWA splatting); Kerbl et al. 2023 (3D Gaussian splatting); Yu et al.
 2024 (Mip-Splatting), section 4.3 (opacity).
 """
@@ -25,13 +28,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dreamlab.core.cameras import Cameras
+from dreamlab.core.errors import InputError
+from dreamlab.ops.backends import Backend, resolve
 
 LOW_PASS = 0.3
 """D, square pixels."""
 NEAR = 0.05
 """Least distance ahead of the camera, world units."""
 MARGIN = 1.3
-"""J is evaluated no farther out than this times the picture's border, where it grows wild."""
+"""Farthest place at which J is taken, from the middle of the picture, in half pictures."""
+LEAST_KEPT = 1e-6
+"""Least det (C - D I) / det C; the opacity of thinner Gaussians falls no further."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,35 @@ class Projected:
     distance: Float[Tensor, "batch gaussians"]
     """From the camera to the mean, world units."""
     is_visible: Bool[Tensor, "batch gaussians"]
-    """Ahead of the camera and not degenerate."""
+    """Ahead of the camera."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What projection needs to know of the cameras; see `lens_of`."""
+
+    position: Float[Tensor, "batch 3"]
+    """World space."""
+    axes: Float[Tensor, "batch 3 3"]
+    """V: its rows are right, down and ahead."""
+    intrinsics: Float[Tensor, "batch 3"]
+    """f in pixels, and the largest |x / z| and |y / z| at which J is taken."""
+    height: int
+    width: int
+
+
+def lens_of(cameras: Cameras, height: int, width: int, like: Tensor) -> Lens:
+    """Describe cameras whose pictures have these sizes, in the type and place of `like`."""
+    turned = cameras.camera_to_world[:, :3, :3].transpose(1, 2).to(like)
+    tangent = torch.tan(torch.deg2rad(cameras.fov_y.to(like)) / 2)
+    sizes = [height / 2 / tangent, MARGIN * tangent * width / height, MARGIN * tangent]
+    return Lens(
+        cameras.position.to(like),
+        turned * turned.new_tensor([1.0, -1.0, -1.0])[:, None],
+        torch.stack(sizes, dim=-1),
+        height,
+        width,
+    )
 
 
 def rotation_matrices(quaternions: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 3 3"]:
@@ -69,6 +104,8 @@ def project(
     cameras: Cameras,
     height: int,
     width: int,
+    *,
+    backend: Backend = "auto",
 ) -> Projected:
     """Project Gaussians into all views; see the module docstring.
 
@@ -79,32 +116,24 @@ def project(
         opacities: in [0, 1].
         cameras: views.
         height: of the pictures, pixels; also `width`.
+        backend: `warp` (float32) or `reference`.
 
-    Gradients: to all four tensors.
+    Raises:
+        InputError: the tensors do not have the type that the backend needs.
+
+    Gradients: to the Gaussians, from those that are visible; none to the cameras.
     """
-    to_camera = cameras.camera_to_world[:, :3, :3].transpose(1, 2).to(means)
-    to_camera = to_camera * to_camera.new_tensor([1.0, -1.0, -1.0])[:, None]
-    offset = means[None] - cameras.position.to(means)[:, None]
-    x, y, z = (offset @ to_camera.transpose(1, 2)).unbind(dim=-1)
-    is_ahead = z > NEAR
-    z = z.where(is_ahead, 1.0)
-    tangent = torch.tan(torch.deg2rad(cameras.fov_y.to(means)) / 2)[:, None]
-    focal = height / 2 / tangent
-    mean = torch.stack([focal * x / z + width / 2, focal * y / z + height / 2], dim=-1)
-    # the columns of J V, with directions held near the picture
-    limit_x, limit_y = MARGIN * tangent * width / height, MARGIN * tangent
-    slope_x = torch.minimum(torch.maximum(x / z, -limit_x), limit_x)
-    slope_y = torch.minimum(torch.maximum(y / z, -limit_y), limit_y)
-    scale = (focal / z)[..., None]
-    right, down, ahead = (to_camera[:, None, k] for k in range(3))
-    to_u = scale * (right - slope_x[..., None] * ahead)
-    to_v = scale * (down - slope_y[..., None] * ahead)
-    root = rotation_matrices(quaternions) * scales[:, None]
-    u, v = (torch.einsum("bni,nij->bnj", axis, root) for axis in (to_u, to_v))
-    uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
-    before = uu * vv - uv * uv
-    uu, vv = uu + LOW_PASS, vv + LOW_PASS
-    after = uu * vv - uv * uv
-    conic = torch.stack([vv, -uv, uu], dim=-1) / after[..., None]
-    kept = (before / after).clamp(min=1e-6).sqrt()
-    return Projected(mean, conic, opacities * kept, offset.norm(dim=-1), is_ahead)
+    lens = lens_of(cameras, height, width, means)
+    if resolve("project", backend, means.device) == "reference":
+        from dreamlab.ops.splat import project_reference
+
+        return project_reference.project(means, quaternions, scales, opacities, lens)
+    parts = (means, quaternions, scales, opacities)
+    if any(part.dtype != torch.float32 for part in parts):
+        raise InputError(
+            f"project on backend 'warp' needs float32, got {[part.dtype for part in parts]}.",
+            "Convert them with .float(), or use backend 'reference'.",
+        )
+    from dreamlab.ops.splat import project_warp
+
+    return project_warp.project(*parts, lens)

@@ -2,20 +2,28 @@
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
 """Splatting on Warp kernels, with the backward pass by hand.
 
-Formulas and names are those of `dreamlab.ops.splat.splat`. The picture is cut into tiles of
-`TILE`^2 pixels. A tile's list holds, nearest first, the Gaussians whose box touches it; the box is
-where alpha may reach 1/255, so nothing that counts is left out. Lists are filled row of tiles by
-row of tiles, each in the order of distance, so no lists are sorted and no two threads share one.
-Then each thread blends a pixel.
+Formulas and names are those of `dreamlab.ops.splat.splat`. The picture is cut into tiles. A tile's
+list holds, nearest first, the Gaussians whose box touches it; lists are filled row of tiles by row
+of tiles, each in the order of distance, so no lists are sorted and no two threads share one.
+
+A thread owns a square block of pixels and goes through the list of the tile that the block lies in,
+drawing each Gaussian only where its alpha may reach 1/255: inside the ellipse of half axes sqrt(r),
+r = 2 log(255 o). With Q = (a, b, c), det = a c - b^2 and (x, y) counted from the mean, that is
+
+    |y| <= sqrt(r a / det),   |x + b y / a| <= sqrt(r a - det y^2) / a   in the row at y.
+
+On a CPU a block is a whole tile, so the work is that of the pixels covered and each Gaussian's
+gradients are summed in registers; on CUDA it is one pixel, so that there are enough threads.
 
 With q_i = dL/dw_i, the sum of what features and alpha send back to the weight, and B_i the sum of
 w_j q_j over what lies behind i,
 
     dL/da_i = T_i q_i - B_i / (1 - a_i),   dL/df_i = w_i dL/dfeatures.
 
-The backward kernel walks each pixel's list from its last contribution to the front.
+The backward kernel walks the list from its end to the front, each pixel from its last contribution.
 """
 
+from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import torch
@@ -30,10 +38,15 @@ from dreamlab.ops.warp_setup import launch_scatter, launch_split
 
 wp.set_module_options({"enable_backward": False})
 
-TILE = 8
-"""Side of a tile, pixels."""
+TILES = {"cpu": 16, "cuda": 8}
+"""Side of a tile by kind of device, pixels."""
+BLOCKS = {"cpu": 16, "cuda": 1}
+"""Side of a thread's block, pixels; it divides that of a tile."""
 GEOMETRY = 6
 """Numbers of a Gaussian that its alpha depends on: mean (2), conic (3), opacity."""
+SLACK = 0.01
+"""Pixels by which ellipses are drawn larger, so that rounding loses nothing."""
+Geometry = wp.types.vector(length=GEOMETRY, dtype=wp.float32)
 _LARGEST = wp.constant(wp.float32(MAX_ALPHA))
 _LEAST = wp.constant(wp.float32(MIN_ALPHA))
 _STOP = wp.constant(wp.float32(EARLY_STOP))
@@ -49,45 +62,76 @@ def blend(projected: Projected, features: Tensor, height: int, width: int) -> tu
 
 @wp.func
 @no_type_check
-def alpha_at(g: wp.array(dtype=wp.float32), first: wp.int32, x: wp.float32, y: wp.float32):
+def alpha_at(g: Geometry, x: wp.float32, y: wp.float32):
     """Return the Gaussian's alpha at an offset from its mean, before the limits."""
-    power = -0.5 * (g[first + 2] * x * x + g[first + 4] * y * y) - g[first + 3] * x * y
-    return g[first + 5] * wp.exp(power)
+    return g[5] * wp.exp(-0.5 * (g[2] * x * x + g[4] * y * y) - g[3] * x * y)
+
+
+@wp.func
+@no_type_check
+def whole_range(low: wp.float32, high: wp.float32, first: wp.int32, end: wp.int32):
+    """Return the pixels of [first, end) whose centres lie between two coordinates, as a range."""
+    limits = wp.vec2(wp.float32(first), wp.float32(end))
+    begin = wp.ceil(wp.clamp(low - 0.5 - SLACK, limits[0], limits[1]))
+    stop = wp.floor(wp.clamp(high - 0.5 + SLACK, limits[0] - 1.0, limits[1] - 1.0)) + 1.0
+    return wp.vec2i(wp.int32(begin), wp.int32(stop))
+
+
+@wp.func
+@no_type_check
+def row_range(g: Geometry, reach: wp.float32, first: wp.int32, end: wp.int32):
+    """Return the rows of [first, end) that the ellipse touches."""
+    half = wp.sqrt(reach * g[2] / (g[2] * g[4] - g[3] * g[3]))
+    return whole_range(g[1] - half, g[1] + half, first, end)
+
+
+@wp.func
+@no_type_check
+def column_range(g: Geometry, reach: wp.float32, y: wp.float32, first: wp.int32, end: wp.int32):
+    """Return the columns of [first, end) that the ellipse covers at y from its mean."""
+    square = reach * g[2] - (g[2] * g[4] - g[3] * g[3]) * y * y
+    half = wp.sqrt(wp.max(square, 0.0)) / g[2]
+    middle = g[0] - g[3] * y / g[2]
+    return whole_range(middle - half, middle + half, first, end)
+
+
+@wp.func
+@no_type_check
+def block_of(item: wp.int32, side: wp.int32, height: wp.int32, width: wp.int32):
+    """Return top row, left column and view of a block."""
+    across = (width + side - 1) / side
+    down = (height + side - 1) / side
+    return wp.vec3i(item / across % down * side, item % across * side, item / (across * down))
 
 
 @wp.kernel(enable_backward=False)
 @no_type_check
 def box_kernel(
     start: wp.int32,
+    tile: wp.int32,
     across: wp.int32,
     down: wp.int32,
-    geometry: wp.array(dtype=wp.float32),
+    geometry: wp.array(dtype=Geometry),
     is_visible: wp.array(dtype=wp.bool),
     boxes: wp.array(dtype=wp.vec4i),
+    reach: wp.array(dtype=wp.float32),
 ):
-    """Store first and last tile column, first and last tile row of every Gaussian."""
+    """Store r and first and last tile column, first and last tile row of every Gaussian."""
     item = start + wp.tid()
-    first = item * GEOMETRY
-    opacity = geometry[first + 5]
+    g = geometry[item]
     box = wp.vec4i(0, -1, 0, -1)
-    if is_visible[item] and opacity >= _LEAST:
-        a = geometry[first + 2]
-        b = geometry[first + 3]
-        c = geometry[first + 4]
-        reach = 2.0 * wp.log(opacity / _LEAST) / (a * c - b * b)
-        x = wp.sqrt(reach * c) + 0.01
-        y = wp.sqrt(reach * a) + 0.01
-        side = wp.float32(TILE)
-        limit = wp.float32(1 << 20)
-        u = wp.clamp(geometry[first], -limit, limit)
-        v = wp.clamp(geometry[first + 1], -limit, limit)
-        box = wp.vec4i(
-            wp.max(wp.int32(wp.floor((u - x) / side)), 0),
-            wp.min(wp.int32(wp.floor((u + x) / side)), across - 1),
-            wp.max(wp.int32(wp.floor((v - y) / side)), 0),
-            wp.min(wp.int32(wp.floor((v + y) / side)), down - 1),
-        )
+    r = wp.float32(0.0)
+    if is_visible[item] and g[5] >= _LEAST:
+        r = 2.0 * wp.log(g[5] / _LEAST)
+        half = wp.sqrt(r * g[4] / (g[2] * g[4] - g[3] * g[3]))
+        columns = whole_range(g[0] - half, g[0] + half, 0, across * tile)
+        rows = row_range(g, r, 0, down * tile)
+        if columns[0] < columns[1] and rows[0] < rows[1]:
+            box = wp.vec4i(
+                columns[0] / tile, (columns[1] - 1) / tile, rows[0] / tile, (rows[1] - 1) / tile
+            )
     boxes[item] = box
+    reach[item] = r
 
 
 @wp.kernel(enable_backward=False)
@@ -127,9 +171,12 @@ def blend_kernel(
     channels: wp.int32,
     height: wp.int32,
     width: wp.int32,
+    tile: wp.int32,
+    block: wp.int32,
     across: wp.int32,
     down: wp.int32,
-    geometry: wp.array(dtype=wp.float32),
+    geometry: wp.array(dtype=Geometry),
+    reach: wp.array(dtype=wp.float32),
     features: wp.array(dtype=wp.float32),
     starts: wp.array(dtype=wp.int32),
     members: wp.array(dtype=wp.int32),
@@ -138,33 +185,35 @@ def blend_kernel(
     through: wp.array(dtype=wp.float32),
     lasts: wp.array(dtype=wp.int32),
 ):
-    """Blend one pixel; keep what light is left and the end of the list that counted."""
-    pixel = start + wp.tid()
-    column = pixel % width
-    row = pixel / width % height
-    view = pixel / (width * height)
-    tile = (view * down + row / TILE) * across + column / TILE
-    transmittance = wp.float32(1.0)
-    total = wp.float32(0.0)
-    last = starts[tile]
-    for place in range(starts[tile], starts[tile + 1]):
-        if transmittance < _STOP:
+    """Blend a block; keep what light is left and the end of the list that counted."""
+    corner = block_of(start + wp.tid(), block, height, width)
+    bottom = wp.min(corner[0] + block, height)
+    right = wp.min(corner[1] + block, width)
+    own = (corner[2] * down + corner[0] / tile) * across + corner[1] / tile
+    still_open = (bottom - corner[0]) * (right - corner[1])
+    for place in range(starts[own], starts[own + 1]):
+        if still_open == 0:
             break
         item = members[place]
-        first = item * GEOMETRY
-        x = wp.float32(column) + 0.5 - geometry[first]
-        y = wp.float32(row) + 0.5 - geometry[first + 1]
-        a = wp.min(alpha_at(geometry, first, x, y), _LARGEST)
-        if a >= _LEAST:
-            weight = a * transmittance
-            transmittance *= 1.0 - a
-            total += weight
-            for k in range(channels):
-                picture[pixel * channels + k] += weight * features[item * channels + k]
-            last = place + 1
-    alpha[pixel] = total
-    through[pixel] = transmittance
-    lasts[pixel] = last
+        g = geometry[item]
+        rows = row_range(g, reach[item], corner[0], bottom)
+        for row in range(rows[0], rows[1]):
+            y = wp.float32(row) + 0.5 - g[1]
+            columns = column_range(g, reach[item], y, corner[1], right)
+            for column in range(columns[0], columns[1]):
+                pixel = (corner[2] * height + row) * width + column
+                transmittance = through[pixel]
+                a = wp.min(alpha_at(g, wp.float32(column) + 0.5 - g[0], y), _LARGEST)
+                if a >= _LEAST and transmittance >= _STOP:
+                    weight = a * transmittance
+                    alpha[pixel] = alpha[pixel] + weight
+                    for k in range(channels):
+                        picture[pixel * channels + k] += weight * features[item * channels + k]
+                    transmittance *= 1.0 - a
+                    if transmittance < _STOP:
+                        still_open -= 1
+                    through[pixel] = transmittance
+                    lasts[pixel] = place + 1
 
 
 @wp.kernel(enable_backward=False)
@@ -174,75 +223,120 @@ def gradient_kernel(
     channels: wp.int32,
     height: wp.int32,
     width: wp.int32,
+    tile: wp.int32,
+    block: wp.int32,
     across: wp.int32,
     down: wp.int32,
-    geometry: wp.array(dtype=wp.float32),
+    geometry: wp.array(dtype=Geometry),
+    reach: wp.array(dtype=wp.float32),
     features: wp.array(dtype=wp.float32),
     starts: wp.array(dtype=wp.int32),
     members: wp.array(dtype=wp.int32),
-    through: wp.array(dtype=wp.float32),
     lasts: wp.array(dtype=wp.int32),
     to_picture: wp.array(dtype=wp.float32),
     to_alpha: wp.array(dtype=wp.float32),
+    through: wp.array(dtype=wp.float32),
+    behind: wp.array(dtype=wp.float32),
     gradient: wp.array(dtype=wp.float32),
 ):
-    """Add one pixel's gradients: per Gaussian first of its geometry, then of its features."""
-    pixel = start + wp.tid()
-    column = pixel % width
-    row = pixel / width % height
-    view = pixel / (width * height)
-    tile = (view * down + row / TILE) * across + column / TILE
-    transmittance = through[pixel]
-    behind = wp.float32(0.0)
+    """Add a block's gradients: per Gaussian first of its geometry, then of its features.
+
+    `through` begins as the light that was left and ends as 1; `behind` holds each pixel's B.
+    """
+    corner = block_of(start + wp.tid(), block, height, width)
+    bottom = wp.min(corner[0] + block, height)
+    right = wp.min(corner[1] + block, width)
+    own = (corner[2] * down + corner[0] / tile) * across + corner[1] / tile
     stride = GEOMETRY + channels
-    for step in range(lasts[pixel] - starts[tile]):
-        item = members[lasts[pixel] - 1 - step]
-        first = item * GEOMETRY
-        x = wp.float32(column) + 0.5 - geometry[first]
-        y = wp.float32(row) + 0.5 - geometry[first + 1]
-        raw = alpha_at(geometry, first, x, y)
-        a = wp.min(raw, _LARGEST)
-        if a >= _LEAST:
-            transmittance /= 1.0 - a
-            weight = a * transmittance
-            q = to_alpha[pixel]
-            for k in range(channels):
-                upstream = to_picture[pixel * channels + k]
-                q += upstream * features[item * channels + k]
-                wp.atomic_add(gradient, item * stride + GEOMETRY + k, weight * upstream)
-            to_a = transmittance * q - behind / (1.0 - a)
-            behind += weight * q
-            if raw < _LARGEST:
-                to_power = to_a * a
-                slope_x = geometry[first + 2] * x + geometry[first + 3] * y
-                slope_y = geometry[first + 3] * x + geometry[first + 4] * y
-                wp.atomic_add(gradient, item * stride, to_power * slope_x)
-                wp.atomic_add(gradient, item * stride + 1, to_power * slope_y)
-                wp.atomic_add(gradient, item * stride + 2, -0.5 * to_power * x * x)
-                wp.atomic_add(gradient, item * stride + 3, -to_power * x * y)
-                wp.atomic_add(gradient, item * stride + 4, -0.5 * to_power * y * y)
-                wp.atomic_add(gradient, item * stride + 5, to_a * a / geometry[first + 5])
+    for step in range(starts[own + 1] - starts[own]):
+        place = starts[own + 1] - 1 - step
+        item = members[place]
+        g = geometry[item]
+        total = Geometry()
+        rows = row_range(g, reach[item], corner[0], bottom)
+        for row in range(rows[0], rows[1]):
+            y = wp.float32(row) + 0.5 - g[1]
+            columns = column_range(g, reach[item], y, corner[1], right)
+            for column in range(columns[0], columns[1]):
+                pixel = (corner[2] * height + row) * width + column
+                x = wp.float32(column) + 0.5 - g[0]
+                raw = alpha_at(g, x, y)
+                a = wp.min(raw, _LARGEST)
+                if a >= _LEAST and place < lasts[pixel]:
+                    transmittance = through[pixel] / (1.0 - a)
+                    weight = a * transmittance
+                    q = to_alpha[pixel]
+                    for k in range(channels):
+                        upstream = to_picture[pixel * channels + k]
+                        q += upstream * features[item * channels + k]
+                        wp.atomic_add(gradient, item * stride + GEOMETRY + k, weight * upstream)
+                    to_a = transmittance * q - behind[pixel] / (1.0 - a)
+                    behind[pixel] = behind[pixel] + weight * q
+                    through[pixel] = transmittance
+                    if raw < _LARGEST:
+                        to_power = to_a * a
+                        total += Geometry(
+                            to_power * (g[2] * x + g[3] * y),
+                            to_power * (g[3] * x + g[4] * y),
+                            -0.5 * to_power * x * x,
+                            -to_power * x * y,
+                            -0.5 * to_power * y * y,
+                            to_a * a / g[5],
+                        )
+        for k in range(GEOMETRY):
+            wp.atomic_add(gradient, item * stride + k, total[k])
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of a picture and how it is cut up; `numbers` in the order that the kernels take."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    tile: int
+    block: int
+
+    @property
+    def across(self) -> int:
+        return -(-self.width // self.tile)
+
+    @property
+    def down(self) -> int:
+        return -(-self.height // self.tile)
+
+    @property
+    def blocks(self) -> int:
+        return self.batch * -(-self.width // self.block) * -(-self.height // self.block)
+
+    @property
+    def numbers(self) -> list[int]:
+        sizes = [self.channels, self.height, self.width, self.tile, self.block]
+        return [*sizes, self.across, self.down]
 
 
 def _lists(
-    geometry: Tensor, order: Tensor, is_visible: Tensor, across: int, down: int
-) -> tuple[Tensor, Tensor]:
-    """Return where the tiles' lists start (and the last one ends), and their members."""
+    geometry: Tensor, order: Tensor, is_visible: Tensor, layout: _Layout
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every r, where the tiles' lists start (and the last one ends), and their members."""
     batch, gaussians = order.shape
     device = geometry.device
+    across, rows = layout.across, batch * layout.down
     boxes = torch.empty(batch * gaussians, 4, dtype=torch.int32, device=device)
-    inputs = [across, down, geometry.view(-1), is_visible.contiguous().view(-1), boxes]
-    launch_split(box_kernel, len(boxes), inputs, device)
-    starts = torch.zeros(batch * down * across + 1, dtype=torch.int32, device=device)
+    reach = geometry.new_empty(batch * gaussians)
+    inputs = [layout.tile, across, layout.down, geometry, is_visible.contiguous().view(-1)]
+    launch_split(box_kernel, len(boxes), [*inputs, boxes, reach], device)
+    starts = torch.zeros(rows * across + 1, dtype=torch.int32, device=device)
     nothing = torch.empty(0, dtype=torch.int32, device=device)
-    inputs = [gaussians, across, down, order.view(-1), boxes]
-    launch_split(list_kernel, batch * down, [*inputs, starts[1:], nothing], device, grain=1)
+    inputs = [gaussians, across, layout.down, order.view(-1), boxes]
+    launch_split(list_kernel, rows, [*inputs, starts[1:], nothing], device, grain=1)
     starts = starts.cumsum(dim=0, dtype=torch.int32)
     members = torch.empty(int(starts[-1]), dtype=torch.int32, device=device)
     if len(members):
         ends = starts[:-1].clone()
-        launch_split(list_kernel, batch * down, [*inputs, ends, members], device, grain=1)
-    return starts, members
+        launch_split(list_kernel, rows, [*inputs, ends, members], device, grain=1)
+    return reach, starts, members
 
 
 class _Blend(Function):
@@ -259,32 +353,35 @@ class _Blend(Function):
         width: int,
     ) -> tuple[Tensor, Tensor]:
         batch, _, channels = features.shape
-        across, down = -(-width // TILE), -(-height // TILE)
-        starts, members = _lists(geometry, order, is_visible, across, down)
+        kind = features.device.type
+        layout = _Layout(batch, channels, height, width, TILES[kind], BLOCKS[kind])
+        reach, starts, members = _lists(geometry, order, is_visible, layout)
         picture = features.new_zeros(batch, height, width, channels)
         alpha = features.new_zeros(batch, height, width, 1)
         through = torch.ones_like(alpha)
         lasts = torch.zeros(alpha.numel(), dtype=torch.int32, device=features.device)
-        ctx.sizes = [channels, height, width, across, down]
-        inputs = [*ctx.sizes, geometry.view(-1), features.view(-1), starts, members]
+        inputs = [*layout.numbers, geometry, reach, features.view(-1), starts, members]
         outputs = [picture.view(-1), alpha.view(-1), through.view(-1), lasts]
-        launch_split(blend_kernel, alpha.numel(), [*inputs, *outputs], features.device)
-        ctx.save_for_backward(geometry, features, starts, members, through, lasts)
+        launch_split(blend_kernel, layout.blocks, [*inputs, *outputs], features.device, grain=1)
+        ctx.layout = layout
+        ctx.save_for_backward(geometry, reach, features, starts, members, lasts, through)
         return picture, alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        geometry, features, starts, members, through, lasts = ctx.saved_tensors
+        geometry, reach, features, starts, members, lasts, through = ctx.saved_tensors
         batch, gaussians, channels = features.shape
-        inputs = [*ctx.sizes, geometry.view(-1), features.view(-1), starts, members]
-        inputs += [through.view(-1), lasts, *(c.contiguous().view(-1) for c in cotangents)]
+        inputs = [*ctx.layout.numbers, geometry, reach, features.view(-1), starts, members, lasts]
+        inputs += [c.contiguous().view(-1) for c in cotangents]
+        inputs += [through.flatten().clone(), torch.zeros_like(through).view(-1)]
         gradient = launch_scatter(
             gradient_kernel,
-            through.numel(),
+            ctx.layout.blocks,
             inputs,
             (batch, gaussians, GEOMETRY + channels),
             features.device,
+            grain=1,
         )
         to_geometry, to_features = gradient.split([GEOMETRY, channels], dim=-1)
         return to_geometry, to_features, None, None, None, None

@@ -31,7 +31,7 @@ def cloud(count=200, seed=0, dtype=torch.float32, spread=0.6):
 
 def draw_cloud(parts, size=(24, 31), backend="auto", count=2, device="cpu"):
     *geometry, features = (part.to(device) for part in parts)
-    projected = project(*geometry, views(count).to(device), *size)
+    projected = project(*geometry, views(count).to(device), *size, backend=backend)
     features = features.expand(count, *features.shape)
     return splat(projected, features, *size, backend=backend)
 
@@ -62,12 +62,12 @@ def test_covariance_is_that_of_projected_samples():
     scales = torch.tensor([[0.01, 0.03, 0.02]], dtype=torch.float64)
     camera = views(1)
     one = torch.ones(1, dtype=torch.float64)
-    projected = project(means, quaternions, scales, one, camera, 400, 400)
+    projected = project(means, quaternions, scales, one, camera, 400, 400, backend="reference")
     draw = torch.Generator().manual_seed(1)
     samples = torch.randn(20000, 3, generator=draw, dtype=torch.float64) * scales
     points = means + samples @ rotation_matrices(quaternions)[0].T
     parts = [part.expand(len(samples), *part.shape[1:]) for part in (quaternions, scales, one)]
-    many = project(points, *parts, camera, 400, 400)
+    many = project(points, *parts, camera, 400, 400, backend="reference")
     measured = torch.cov(many.mean[0].T) + LOW_PASS * torch.eye(2, dtype=torch.float64)
     a, b, c = projected.conic[0, 0]
     computed = torch.linalg.inv(torch.stack([torch.stack([a, b]), torch.stack([b, c])]))
@@ -93,6 +93,45 @@ def test_the_filter_keeps_the_sum_of_a_small_gaussian():
     assert sums[0] == pytest.approx(sums[1], rel=0.1)
 
 
+def sent_back(projected, parts, seed=1):
+    """Gradients of a random weighting of what is visible."""
+    draw, total = torch.Generator().manual_seed(seed), torch.zeros(())
+    for part in (projected.mean, projected.conic, projected.opacity, projected.distance):
+        weight = torch.randn(part.shape, generator=draw).to(part)
+        seen = projected.is_visible.view(*projected.is_visible.shape, *[1] * (part.dim() - 2))
+        total = total + (part * weight).where(seen, 0.0).sum().cpu()
+    return torch.autograd.grad(total, parts)
+
+
+@pytest.mark.parametrize("backend_and_device", fast_backends("project"))
+@pytest.mark.parametrize("spread", [0.3, 1.5], ids=["all in view", "beyond the borders and behind"])
+def test_projection_agrees_with_the_reference(backend_and_device, spread):
+    backend, device = backend_and_device
+    parts = [p.detach().to(device).requires_grad_() for p in cloud(300, spread=spread)[:4]]
+    results = []
+    for name in ("reference", backend):
+        projected = project(*parts, views(3).to(device), 24, 31, backend=name)
+        results.append((projected, sent_back(projected, parts)))
+    (reference, wanted), (fast, gradients) = results
+    assert torch.equal(fast.is_visible, reference.is_visible)
+    assert bool(fast.is_visible.all()) == (spread < 1)
+    for name in ("mean", "conic", "opacity", "distance"):
+        seen = reference.is_visible
+        assert_values_agree(getattr(fast, name)[seen], getattr(reference, name)[seen])
+    for a, b in zip(gradients, wanted, strict=True):
+        assert_gradients_agree(a, b)
+
+
+def test_reference_gradients_of_the_projection_are_exact():
+    parts = cloud(5, dtype=torch.float64, spread=0.3)[:4]
+
+    def run(*parts):
+        p = project(*parts, views(2), 20, 26, backend="reference")
+        return p.mean, p.conic, p.opacity, p.distance
+
+    assert torch.autograd.gradcheck(run, parts)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_gaussians_blend_front_to_back(backend):
     projected = Projected(
@@ -113,8 +152,10 @@ def test_two_gaussians_blend_front_to_back(backend):
 
 @pytest.mark.parametrize("backend_and_device", fast_backends("splat"))
 @pytest.mark.parametrize("size", [(24, 31), (8, 8), (65, 40)])
-def test_fast_and_reference_agree(backend_and_device, size):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_fast_and_reference_agree(backend_and_device, size, threads, monkeypatch):
     backend, device = backend_and_device
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     parts = cloud()
     results = {}
     for name in ("reference", backend):
@@ -142,7 +183,7 @@ def test_the_gradient_on_the_screen_is_that_of_the_reference(backend_and_device)
     *geometry, features = parts
     results = []
     for name in ("reference", backend):
-        projected = project(*geometry, views().to(device), 24, 24)
+        projected = project(*geometry, views().to(device), 24, 24, backend=name)
         projected.mean.requires_grad_()
         picture, _ = splat(projected, features.expand(2, *features.shape), 24, 24, backend=name)
         weight = torch.sin(torch.arange(1.0, 1 + picture.numel())).view_as(picture).to(device)

@@ -71,9 +71,8 @@ def alpha_at(g: Geometry, x: wp.float32, y: wp.float32):
 @no_type_check
 def whole_range(low: wp.float32, high: wp.float32, first: wp.int32, end: wp.int32):
     """Return the pixels of [first, end) whose centres lie between two coordinates, as a range."""
-    limits = wp.vec2(wp.float32(first), wp.float32(end))
-    begin = wp.ceil(wp.clamp(low - 0.5 - SLACK, limits[0], limits[1]))
-    stop = wp.floor(wp.clamp(high - 0.5 + SLACK, limits[0] - 1.0, limits[1] - 1.0)) + 1.0
+    begin = wp.clamp(low + 0.5 - SLACK, wp.float32(first), wp.float32(end))
+    stop = wp.clamp(high + 0.5 + SLACK, wp.float32(first), wp.float32(end))
     return wp.vec2i(wp.int32(begin), wp.int32(stop))
 
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
+from dreamlab.core.harmonics import degree_of, harmonics_above_zero
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.triangles import Triangles
 
@@ -104,7 +106,24 @@ class Splats:
     opacities: Float[Tensor, " gaussians"]
     """In [0, 1]."""
     colors: Float[Tensor, "gaussians 3"]
-    """Albedo, sRGB in [0, 1]."""
+    """Albedo, sRGB in [0, 1]; the mean over all directions."""
+    harmonics: Float[Tensor, "gaussians bases 3"] | None = None
+    """What is added to the colours by direction, from the camera to the mean, world axes:
+    coefficients of `dreamlab.core.harmonics`, by basis; none if colours are the same from all
+    sides."""
+
+    def colors_from(
+        self, positions: Float[Tensor, "batch 3"]
+    ) -> Float[Tensor, "batch gaussians 3"]:
+        """Return the colours that cameras at these places see, sRGB clamped to [0, 1]."""
+        if self.harmonics is None:
+            return self.colors.expand(len(positions), -1, -1)
+        directions = normalize(self.means[None] - positions[:, None], dim=-1)
+        degree = degree_of(self.harmonics.shape[1])
+        assert degree is not None
+        values = harmonics_above_zero(directions, degree)
+        added = torch.einsum("bnk,nkc->bnc", values, self.harmonics)
+        return (self.colors + added).clamp(0, 1)
 
 
 @runtime_checkable
@@ -181,6 +200,18 @@ class Adopting(Protocol):
 
     def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
         """Take over shape and colours of a mesh in the cube of this representation."""
+        ...
+
+
+@runtime_checkable
+class AdoptingSplats(Protocol):
+    """A representation that can become given Gaussians."""
+
+    def adopt_splats(self, splats: Splats) -> None:
+        """Take over Gaussians in the cube of this representation.
+
+        Raises `InputError` if there are more than fit.
+        """
         ...
 
 

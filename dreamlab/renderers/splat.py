@@ -85,7 +85,7 @@ class SplatRenderer(RendererBase[Splatted]):
             if projected.mean.requires_grad:
                 _report(projected, self.scene, height)
             normal = _normals(s, cameras) if normals else None
-            color = s.colors.expand(len(cameras), -1, -1)
+            color = s.colors_from(cameras.position.to(s.means))
             if normal is not None:
                 color = shade(color, normal, shading)
             features = {"color": color, "depth": projected.distance[..., None]}

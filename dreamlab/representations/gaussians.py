@@ -1,12 +1,15 @@
 """3D Gaussians: ellipsoids of colour that are splatted.
 
 A Gaussian has a mean, standard deviations exp(l) along its own axes, a rotation q, an opacity
-sigmoid(a) and an albedo sigmoid(c), sRGB, that does not depend on the view: view-dependent colour
-lets score distillation cheat. Parameters have room for `max_count` Gaussians, of which the `alive`
-ones are drawn; density control (`density_control.py`) moves dead ones to where more are needed. So
-shapes of tensors never change, and neither do checkpoints and optimiser states.
+sigmoid(a) and an albedo sigmoid(c), sRGB. The colour does not depend on the view, since that lets
+score distillation cheat, unless `color_degree` asks for spherical harmonics, whose coefficients h
+are added to the albedo by direction (`core/harmonics.py`). Parameters have room for `max_count`
+Gaussians, of which the `alive` ones are drawn; density control (`density_control.py`) moves dead
+ones to where more are needed. So shapes of tensors never change, and neither do checkpoints and
+optimiser states.
 
-For the export the object is the volume of the local density; see `ops.splat.query`.
+For the export the object is the volume of the local density; see `ops.splat.query`. Its colour is
+the albedo alone, the mean over all directions.
 
 Regularisers, means over living Gaussians: `opacity_mean`, `scale_mean` (world units), `anisotropy`,
 the logarithm of the largest over the middle standard deviation, which pulls needles to discs.
@@ -24,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.harmonics import MAX_DEGREE, bases_above_zero
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import ColorAt, Splats
 from dreamlab.ops.splat.query import GaussianIndex, build_index
@@ -48,6 +52,9 @@ class Config:
     """Radius of the ball that they start in, world units."""
     opacity: float = 0.1
     """Opacity to start with, in (0, 1)."""
+    color_degree: int = 0
+    """Degree of the spherical harmonics that colours depend on the view with, 0 to 3; 0 for colours
+    that are the same from all sides."""
     control: Control = field(default_factory=Control)
     """How Gaussians are added, moved and removed."""
 
@@ -62,6 +69,8 @@ class Config:
             )
         if not 0 < self.opacity < 1:
             raise ValueError(f"opacity must be in (0, 1), got {self.opacity}")
+        if not 0 <= self.color_degree <= MAX_DEGREE:
+            raise ValueError(f"color_degree must be 0 to {MAX_DEGREE}, got {self.color_degree}")
 
 
 class Gaussians(nn.Module):
@@ -83,19 +92,29 @@ class Gaussians(nn.Module):
         self.quaternion = nn.Parameter(torch.randn(room, 4, generator=generator))
         self.opacity_logit = nn.Parameter(torch.full((room,), _logit(config.opacity)))
         self.color_logit = nn.Parameter(torch.zeros(room, 3))
+        self.harmonics: nn.Parameter | None = None
+        if config.color_degree > 0:
+            bases = bases_above_zero(config.color_degree)
+            self.harmonics = nn.Parameter(torch.zeros(room, bases, 3))
         self.register_buffer("alive", torch.arange(room) < config.count)
         self.control = DensityControl(config.control, room)
         self._index: GaussianIndex | None = None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the groups "mean", "scale", "rotation", "opacity" and "color"."""
-        return {
+        """Return the groups "mean", "scale", "rotation", "opacity", "color" and "harmonics".
+
+        The last one is there if colours depend on the view.
+        """
+        groups: dict[str, list[nn.Parameter]] = {
             "mean": [self.mean],
             "scale": [self.log_scale],
             "rotation": [self.quaternion],
             "opacity": [self.opacity_logit],
             "color": [self.color_logit],
         }
+        if self.harmonics is not None:
+            groups["harmonics"] = [self.harmonics]
+        return groups
 
     def set_progress(self, progress: float) -> None:
         """Forget what was indexed: the Gaussians may have moved."""
@@ -110,6 +129,7 @@ class Gaussians(nn.Module):
             self.log_scale[rows].exp(),
             self.opacity_logit[rows].sigmoid(),
             self.color_logit[rows].sigmoid(),
+            None if self.harmonics is None else self.harmonics[rows],
         )
 
     def observe(
@@ -175,7 +195,39 @@ class Gaussians(nn.Module):
         self.log_scale[:count] = flat.log().to(device)
         self.opacity_logit[:count] = _logit(0.9)
         self.color_logit[:count] = color_at(points.to(device)).clamp(0.01, 0.99).logit()
-        self.alive.copy_(torch.arange(len(self.alive), device=device) < count)
+        if self.harmonics is not None:
+            self.harmonics.zero_()
+        self._let_live(count)
+
+    @torch.no_grad()
+    def adopt_splats(self, splats: Splats) -> None:
+        """Become given Gaussians; harmonics above `color_degree` are left out.
+
+        Raises:
+            InputError: there are more than `max_count`.
+        """
+        count, device = len(splats.means), self.mean.device
+        if not 1 <= count <= self.config.max_count:
+            raise InputError(
+                f"there are {count} Gaussians to start from, and the representation has room for "
+                f"1 to {self.config.max_count}.",
+                f"set the representation's max_count to {count}, or give a file with fewer.",
+            )
+        self.mean[:count] = splats.means.to(device)
+        self.quaternion[:count] = splats.quaternions.to(device)
+        self.log_scale[:count] = splats.scales.to(device).log()
+        self.opacity_logit[:count] = splats.opacities.to(device).clamp(1e-4, 1 - 1e-4).logit()
+        self.color_logit[:count] = splats.colors.to(device).clamp(1e-3, 1 - 1e-3).logit()
+        if self.harmonics is not None:
+            self.harmonics.zero_()
+            if splats.harmonics is not None:
+                bases = min(self.harmonics.shape[1], splats.harmonics.shape[1])
+                self.harmonics[:count, :bases] = splats.harmonics[:, :bases].to(device)
+        self._let_live(count)
+
+    def _let_live(self, count: int) -> None:
+        """Bring the first `count` to life, and no others."""
+        self.alive.copy_(torch.arange(len(self.alive), device=self.alive.device) < count)
         self._index = None
 
 

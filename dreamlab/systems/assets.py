@@ -2,11 +2,12 @@
 
 A file may hold several objects; they become one mesh. Base colours come from textures, from vertex
 colours or from the colour of the material; glTF states the last two as linear light, which become
-sRGB here. Lights, cameras, animations and all other maps are left out.
+sRGB here. Lights, cameras, animations and all other maps are left out. A PLY in the convention of
+3D Gaussian splatting holds Gaussians instead, which stay Gaussians.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torch import Tensor
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF, to_world_axes
 from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import Splats
+from dreamlab.core.splat_file import holds_splats, read_splats
 from dreamlab.ops.light.srgb import to_srgb
 from dreamlab.ops.triangles.distance import nearest_to
 from dreamlab.ops.triangles.paint import Paint
@@ -29,6 +32,8 @@ LINEAR = (".glb", ".gltf")
 """Formats whose vertex and material colours are linear light."""
 SHARE = 0.85
 """Radius of the ball that a model is fitted into, as a share of the cube's half side."""
+FAINT = 0.1
+"""Gaussians with less opacity do not count as part of the object."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,34 @@ def load_asset(path: Path, half_extent: float) -> Asset:
         raise InputError(f"{path} holds no triangles.", "give a file with a mesh.")
     parts = [to_world_axes(_mesh(m, suffix in LINEAR), FRAME_OF[suffix]) for m in models]
     return Asset(_fit(parts, SHARE * half_extent))
+
+
+def load_start(path: Path, half_extent: float) -> Asset | Splats:
+    """Read a model or Gaussians, whatever the file holds; see `load_asset` and `load_splats`."""
+    if path.suffix.lower() == ".ply" and holds_splats(path):
+        return load_splats(path, half_extent)
+    return load_asset(path, half_extent)
+
+
+def load_splats(path: Path, half_extent: float) -> Splats:
+    """Read Gaussians and fit them into the cube [-half_extent, half_extent]^3.
+
+    They come where the vertices of a model would, but the faint ones, which may lie anywhere, have
+    no say in that.
+
+    Raises:
+        InputError: the file cannot be read or holds no Gaussians.
+    """
+    splats = read_splats(path)
+    solid = splats.means[splats.opacities >= FAINT]
+    if len(solid) == 0:
+        raise InputError(
+            f"no Gaussian of {path} has an opacity of {FAINT} or more.", "give another file."
+        )
+    middle = (solid.amin(dim=0) + solid.amax(dim=0)) / 2
+    size = float((solid - middle).norm(dim=1).max())
+    scale = SHARE * half_extent / size if size > 0 else 1.0
+    return replace(splats, means=(splats.means - middle) * scale, scales=splats.scales * scale)
 
 
 def _fit(parts: Sequence[Mesh], radius: float) -> list[Mesh]:

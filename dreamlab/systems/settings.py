@@ -29,6 +29,7 @@ DEFAULT_RATES: dict[str, Scalar] = {
     "color": 1e-2,
     "pixels": 3e-2,
     "latents": 3e-2,
+    "harmonics": 5e-4,
 }
 """Learning rates of the parameter groups that the components of this package have."""
 
@@ -114,7 +115,7 @@ class StageConfig:
     """Optimiser and learning rates."""
     start_from: str | None = None
     """`previous` goes on with the object of the stage before; the path of a model (glb, obj, ply,
-    stl) starts from that; none starts afresh."""
+    stl) or of Gaussians (ply) starts from that; none starts afresh."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "views", "particles"):

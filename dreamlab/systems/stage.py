@@ -18,7 +18,15 @@ from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Adopting, Refining, Representation, Shape, Volume
+from dreamlab.core.protocols import (
+    Adopting,
+    AdoptingSplats,
+    Refining,
+    Representation,
+    Shape,
+    Splats,
+    Volume,
+)
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.learning import Learning
@@ -317,21 +325,30 @@ class Stage:
             renderer: Any = previous.renderer
             self._load("renderer", self.renderer, renderer.state_dict())
 
-    def begin_with(self, asset: Asset) -> None:
-        """Take over the shape and the colours of a model.
+    def begin_with(self, start: Asset | Splats) -> None:
+        """Take over the shape and the colours of a model, or Gaussians as they are.
 
         Raises:
-            InputError: this representation cannot become a mesh.
+            InputError: this representation cannot become that.
         """
+        name = self._parts["representation"].name
+        if isinstance(start, Splats):
+            if not isinstance(self.representation, AdoptingSplats):
+                raise InputError(
+                    f"stage {self.name!r} cannot start from Gaussians: a {name} has none.",
+                    f"set stages.{self.name}.start_from to a mesh, or use gaussians.",
+                )
+            for field, _ in self._particles:
+                field.adopt_splats(start)
+            return
         if not isinstance(self.representation, Adopting):
-            name = self._parts["representation"].name
             raise InputError(
                 f"stage {self.name!r} cannot start from a model: a {name} cannot become a mesh.",
                 f"set stages.{self.name}.start_from to null, or use dmtet, gaussians or "
                 "textured_mesh.",
             )
         for field, _ in self._particles:
-            field.adopt(asset.mesh, asset.color_at)
+            field.adopt(start.mesh, start.color_at)
 
     def set_progress(self, progress: float) -> None:
         """Move the schedules inside all particles to `progress`."""

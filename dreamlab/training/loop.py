@@ -21,7 +21,7 @@ from dreamlab.core.config import Plain
 from dreamlab.core.errors import DivergedError, InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prior
-from dreamlab.systems.assets import load_asset
+from dreamlab.systems.assets import load_start
 from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
@@ -244,7 +244,7 @@ class _Run:
             if previous is not None:
                 stage.continue_from(previous)
         elif config.start_from is not None and snapshot is None:
-            stage.begin_with(load_asset(Path(config.start_from), stage.representation.half_extent))
+            stage.begin_with(load_start(Path(config.start_from), stage.representation.half_extent))
         trainer = StageTrainer(stage, index)
         if snapshot is not None:
             trainer.load(snapshot)

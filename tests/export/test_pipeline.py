@@ -12,9 +12,9 @@ from soft_shapes import EXTRAS, SoftShape, ball, octant_color, reference_of, sta
 from dreamlab.core.config import build, field_docs, to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
+from dreamlab.core.splat_file import read_splats
 from dreamlab.export import pipeline
 from dreamlab.export.files.reload import load_glb
-from dreamlab.export.files.splat_ply import read_splats
 from dreamlab.export.pipeline import ExportConfig, export_model
 from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.threshold import SilhouetteReference

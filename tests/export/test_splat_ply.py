@@ -9,16 +9,19 @@ import trimesh
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
+from dreamlab.core.harmonics import bases_above_zero
 from dreamlab.core.protocols import Splats
+from dreamlab.core.splat_file import holds_splats, read_splats
 from dreamlab.export.files.placement import Placement
-from dreamlab.export.files.splat_ply import read_splats, write_splats
+from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.ops.splat.project import project
 from dreamlab.ops.splat.splat import splat
 
 ASIS = Placement(1.0, (0.0, 0.0, 0.0))
 
 
-def some(count=40):
+def some(count=40, degree=0):
+    bases = bases_above_zero(degree)
     draw = torch.Generator().manual_seed(3)
     return Splats(
         means=torch.rand(count, 3, generator=draw) - 0.5,
@@ -26,17 +29,20 @@ def some(count=40):
         scales=0.02 + 0.1 * torch.rand(count, 3, generator=draw),
         opacities=torch.rand(count, generator=draw),
         colors=torch.rand(count, 3, generator=draw),
+        harmonics=0.2 * torch.randn(count, bases, 3, generator=draw) if degree else None,
     )
 
 
 def picture(splats):
     geometry = (splats.means, splats.quaternions, splats.scales, splats.opacities)
     cameras = turntable_cameras(3, distance=3.0, fov_y=40.0)
-    return splat(project(*geometry, cameras, 48, 48), splats.colors.expand(3, -1, -1), 48, 48)
+    colors = splats.colors_from(cameras.position)
+    return splat(project(*geometry, cameras, 48, 48), colors, 48, 48)
 
 
-def test_gaussians_that_were_written_and_read_give_the_same_pictures(tmp_path):
-    splats, path = some(), tmp_path / "splats.ply"
+@pytest.mark.parametrize("degree", range(4))
+def test_gaussians_that_were_written_and_read_give_the_same_pictures(tmp_path, degree):
+    splats, path = some(degree=degree), tmp_path / "splats.ply"
     write_splats(path, splats, ASIS)
     for before, after in zip(picture(splats), picture(read_splats(path)), strict=True):
         torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
@@ -70,6 +76,40 @@ def test_the_properties_mean_what_other_viewers_take_them_for(tmp_path):
     )
     # the axis of a Gaussian that was the world's z, up, points to -y
     np.testing.assert_allclose(turn @ [0, 0, 1], [0, -1, 0], atol=1e-6)
+
+
+def test_higher_harmonics_stand_by_channel_and_are_of_the_file_s_axes(tmp_path):
+    """Each channel's colour, by the formula that viewers use, from a direction in the file."""
+    splats, path = some(5, degree=1), tmp_path / "splats.ply"
+    write_splats(path, splats, ASIS)
+    table = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+    camera = torch.tensor([[0.5, -2.0, 1.0]])
+    seen = splats.colors_from(camera)[0]
+    place = np.array([2.0, -1.0, 0.5])  # (X, Y, Z) = (-y, -z, x)
+    for row, expected in zip(table, seen, strict=True):
+        x, y, z = np.array([row["x"], row["y"], row["z"]]) - place
+        length = math.sqrt(x * x + y * y + z * z)
+        for channel in range(3):
+            base = 0.28209479 * row[f"f_dc_{channel}"] + 0.5
+            a, b, c = (row[f"f_rest_{3 * channel + k}"] for k in range(3))
+            value = base + 0.48860251 * (-y * a + z * b - x * c) / length
+            assert min(max(value, 0), 1) == pytest.approx(expected[channel].item(), abs=1e-5)
+
+
+def test_files_of_gaussians_are_told_from_others(tmp_path):
+    write_splats(tmp_path / "splats.ply", some(), ASIS)
+    trimesh.creation.box().export(tmp_path / "box.ply")
+    trimesh.PointCloud(np.eye(3)).export(tmp_path / "points.ply")
+    found = {path.stem: holds_splats(path) for path in tmp_path.glob("*.ply")}
+    assert found == {"splats": True, "box": False, "points": False}
+
+
+def test_a_number_of_harmonics_that_fits_no_degree_is_refused(tmp_path):
+    write_splats(tmp_path / "x.ply", some(2, degree=1), ASIS)
+    content = (tmp_path / "x.ply").read_bytes().replace(b"property float f_rest_8\n", b"")
+    (tmp_path / "x.ply").write_bytes(content)
+    with pytest.raises(InputError, match="8 properties f_rest"):
+        read_splats(tmp_path / "x.ply")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 import trimesh
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Refining, Representation, Splatted, Volume
 from dreamlab.ops.splat.project import rotation_matrices
@@ -83,6 +84,43 @@ def test_it_can_become_a_mesh_with_colours():
     assert (splats.scales[:, 2] < splats.scales[:, 0]).all()
     expected = (splats.means > 0).float() * 0.6 + 0.2
     torch.testing.assert_close(splats.colors, expected, atol=1e-4, rtol=0)
+
+
+def test_it_can_become_other_gaussians_as_they_are():
+    source = small(count=70, color_degree=2)
+    draw = seeded(7)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=draw))
+    given = source.splats()
+    for degree, kept in ((2, 8), (1, 3), (3, 8)):
+        gaussians = small(color_degree=degree)
+        gaussians.adopt_splats(given)
+        splats = gaussians.splats()
+        for name in ("means", "quaternions", "scales", "opacities", "colors"):
+            torch.testing.assert_close(getattr(splats, name), getattr(given, name))
+        assert splats.harmonics is not None and given.harmonics is not None
+        assert torch.equal(splats.harmonics[:, :kept], given.harmonics[:, :kept])
+        assert not splats.harmonics[:, kept:].any()
+    with pytest.raises(InputError, match="set the representation's max_count to 70"):
+        small(count=10, max_count=69).adopt_splats(given)
+
+
+def test_colours_that_depend_on_the_view_are_learned_and_density_control_copies_them():
+    gaussians = small(color_degree=1, control={"share": 0.1, "split_above": 10.0})
+    assert [p.shape for p in gaussians.parameter_groups()["harmonics"]] == [(100, 3, 3)]
+    assert "harmonics" not in small().parameter_groups()
+    positions = torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    gaussians.splats().colors_from(positions).select(0, 0).sum().backward()
+    assert gaussians.harmonics.grad is not None and gaussians.harmonics.grad[:60].any()
+    with torch.no_grad():
+        gaussians.harmonics.copy_(torch.randn(100, 3, 3, generator=seeded(3)))
+    before = gaussians.color_at(torch.rand(5, 3, generator=seeded(4)))
+    assert (before == 0.5).all()  # the albedo alone
+    observe(gaussians, torch.rand(60, generator=seeded(2)))
+    for child in gaussians.refine(1, 0.5, seeded(3)).tolist():
+        parents = gaussians.harmonics[:60]
+        assert any(torch.equal(gaussians.harmonics[child], parent) for parent in parents)
 
 
 def observe(gaussians, gradient):
@@ -204,7 +242,14 @@ def test_needles_are_anisotropic_and_discs_are_not():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"count": 0}, {"count": 20, "max_count": 10}, {"radius": 2.0}, {"opacity": 1.0}]
+    "settings",
+    [
+        {"count": 0},
+        {"count": 20, "max_count": 10},
+        {"radius": 2.0},
+        {"opacity": 1.0},
+        {"color_degree": 4},
+    ],
 )
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -8,6 +8,10 @@ import trimesh
 from toy_run import Losses, stop_after, toy_stage, toy_train
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Splats
+from dreamlab.export.files.placement import Placement
+from dreamlab.export.files.splat_ply import write_splats
+from dreamlab.systems.assets import SHARE, load_splats
 from dreamlab.training.stop import StopFlag
 
 
@@ -57,6 +61,56 @@ def test_the_mesh_of_the_file_is_what_is_trained(block, tmp_path):
 def test_a_field_cannot_start_from_a_model(block, tmp_path):
     with pytest.raises(InputError, match="cannot become a mesh"):
         toy_train(tmp_path / "run", {"nerf": toy_stage(start_from=str(block))})
+
+
+def splat_stage(path: Path, room=40, **changes):
+    control = {"name": "none"}
+    size = {"count": 20, "max_count": room, "control": control}
+    return toy_stage(
+        start_from=str(path),
+        representation={"name": "gaussians", **size, **changes},
+        renderer={"name": "splat", "background": {"name": "solid"}},
+        losses={},
+    )
+
+
+@pytest.fixture
+def splats(tmp_path) -> Path:
+    draw, path = torch.Generator().manual_seed(0), tmp_path / "splats.ply"
+    ball = torch.nn.functional.normalize(torch.randn(30, 3, generator=draw), dim=-1)
+    parts = (ball, torch.randn(30, 4, generator=draw), torch.full((30, 3), 0.3))
+    given = Splats(*parts, torch.full((30,), 0.6), torch.rand(30, 3, generator=draw))
+    write_splats(path, given, Placement(1.5, (1.0, 2.0, 3.0)))
+    return path
+
+
+def test_gaussians_of_a_file_are_trained_themselves(splats, tmp_path):
+    begin = load_splats(splats, 1.0)
+    assert begin.means.norm(dim=1).max().item() == pytest.approx(SHARE, rel=0.1)
+    trained = toy_train(tmp_path / "run", {"splat": splat_stage(splats)})
+    found = trained.stage.representation.splats()
+    assert len(found.means) == 30
+    moved = (found.means - begin.means).norm(dim=1)
+    assert 0 < moved.max() < 0.2  # twelve steps away from where they were, and no resampling
+    torch.testing.assert_close(found.scales, begin.scales, rtol=0.2, atol=0)
+
+
+def test_more_gaussians_than_there_is_room_for_are_refused_with_the_setting(splats, tmp_path):
+    with pytest.raises(InputError, match="set the representation's max_count to 30"):
+        toy_train(tmp_path / "run", {"splat": splat_stage(splats, room=29)})
+
+
+def test_a_mesh_cannot_start_from_gaussians_but_gaussians_from_a_mesh_in_the_same_format(
+    splats, tmp_path
+):
+    with pytest.raises(InputError, match="cannot start from Gaussians"):
+        toy_train(tmp_path / "run", {"paint": mesh_stage(splats)})
+    trimesh.creation.box().export(tmp_path / "box.ply")
+    trained = toy_train(tmp_path / "box", {"splat": splat_stage(tmp_path / "box.ply")})
+    assert len(trained.stage.representation.splats().means) == 20
+    trimesh.PointCloud(torch.rand(9, 3).numpy()).export(tmp_path / "points.ply")
+    with pytest.raises(InputError, match="no triangles"):
+        toy_train(tmp_path / "points", {"splat": splat_stage(tmp_path / "points.ply")})
 
 
 def test_only_formats_that_can_be_read_are_named(tmp_path):

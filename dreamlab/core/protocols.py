@@ -111,6 +111,8 @@ class Splats:
     """What is added to the colours by direction, from the camera to the mean, world axes:
     coefficients of `dreamlab.core.harmonics`, by basis; none if colours are the same from all
     sides."""
+    shapes: Float[Tensor, " gaussians"] | None = None
+    """beta of generalised exponentials (`dreamlab.ops.splat.splat`); none for Gaussians."""
 
     def colors_from(
         self, positions: Float[Tensor, "batch 3"]

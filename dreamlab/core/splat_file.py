@@ -9,6 +9,8 @@ One little-endian float32 row a Gaussian; names and meaning of its properties:
     opacity             logit
     scale_0 .. scale_2  logarithms of the standard deviations
     rot_0 .. rot_3      quaternion (w, x, y, z)
+    beta                shape of generalised exponentials, an addition of this project: only there
+                        if they are no Gaussians, which is what other viewers draw them as
 
 Harmonics are those of `dreamlab.core.harmonics`, of the direction from the camera to the mean. The
 axes are "y down" as captured scenes have them, so viewers that turn those upright do so with these
@@ -40,6 +42,7 @@ GROUPS = {
     "rotation": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
 """Properties in the order of the file; those of higher harmonics come after the colour's."""
+SHAPE = "beta"
 _NEEDED = {group: names for group, names in GROUPS.items() if group != "normal"}
 _HEADER_LIMIT = 1 << 16
 """Bytes within which a header ends."""
@@ -66,6 +69,7 @@ def read_splats(path: Path) -> Splats:
     parts = {group: _columns(table, names, path) for group, names in _NEEDED.items()}
     rotation = torch.from_numpy(ROTATION[FRAME]).float()
     harmonics = _harmonics(table, path)
+    is_shaped = SHAPE in (table.dtype.names or ())
     return Splats(
         means=parts["mean"] @ rotation,
         quaternions=multiply(quaternion(rotation.T), parts["rotation"]),
@@ -73,6 +77,7 @@ def read_splats(path: Path) -> Splats:
         opacities=parts["opacity"][:, 0].sigmoid(),
         colors=(0.5 + Y_0 * parts["color"]).clamp(0, 1),
         harmonics=None if harmonics is None else turn(harmonics, rotation.T),
+        shapes=_columns(table, (SHAPE,), path)[:, 0] if is_shaped else None,
     )
 
 

@@ -24,6 +24,7 @@ OPTIONAL_PACKAGES = {
     "gradio": "the web interface: pip install 'dreamlab[web]'",
     "bpy": "FBX, USD and .blend: pip install 'dreamlab[blender]'",
     "tinycudann": "a native hash grid on CUDA; build it from its repository",
+    "gsplat": "native splatting on CUDA: pip install gsplat",
 }
 REQUIRED_PACKAGES = (
     "diffusers",

@@ -1,8 +1,9 @@
 """Which implementation an operation runs on, and why.
 
 Every operation has a plain-torch *reference* (what is right, any dtype, any device) and a *warp*
-kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann* and triangles on
-*nvdiffrast* where those are installed; they are never chosen unless asked for.
+kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann*, triangles on
+*nvdiffrast* and splats on *gsplat* where those are installed; they are never chosen unless asked
+for.
 """
 
 import functools
@@ -15,7 +16,7 @@ import torch
 
 from dreamlab.core.errors import InputError, MissingError
 
-Backend = Literal["auto", "reference", "warp", "tinycudann", "nvdiffrast"]
+Backend = Literal["auto", "reference", "warp", "tinycudann", "nvdiffrast", "gsplat"]
 
 OFFERED: dict[str, tuple[str, ...]] = {
     "hash_encode": ("reference", "warp", "tinycudann"),
@@ -25,9 +26,12 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "interpolate": ("reference", "warp", "nvdiffrast"),
     "antialias": ("reference", "warp", "nvdiffrast"),
     "project": ("reference", "warp"),
-    "splat": ("reference", "warp"),
+    "splat": ("reference", "warp", "gsplat"),
 }
 """Operation -> what implements it."""
+
+NATIVE = ("tinycudann", "nvdiffrast", "gsplat")
+"""Packages that only run on CUDA and that nothing here depends on."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ class Choice:
     """The implementation that an operation will use."""
 
     name: str
-    """`reference`, `warp`, `tinycudann` or `nvdiffrast`."""
+    """`reference`, `warp`, `tinycudann`, `nvdiffrast` or `gsplat`."""
     reason: str
     """Why, in words for a person."""
 
@@ -46,7 +50,7 @@ def obstacle(backend: str, device: torch.device) -> str | None:
     """Return why `backend` cannot run on `device`, or None if it can."""
     if backend == "warp":
         return _warp_obstacle(device.type)
-    if backend in ("tinycudann", "nvdiffrast"):
+    if backend in NATIVE:
         if device.type != "cuda":
             return f"{backend} runs on CUDA only"
         if importlib.util.find_spec(backend) is None:

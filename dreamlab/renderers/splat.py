@@ -7,7 +7,7 @@ normalised.
 Source: Kerbl et al. 2023 (3D Gaussian splatting); normals as in Guédon and Lepetit 2024 (SuGaR).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -34,7 +34,7 @@ class Config:
 
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     """What is behind the object."""
-    backend: Literal["auto", "reference", "warp"] = "auto"
+    backend: Literal["auto", "reference", "warp", "gsplat"] = "auto"
     """Which kernels splat."""
 
 
@@ -81,7 +81,10 @@ class SplatRenderer(RendererBase[Splatted]):
             behind = self.behind(directions, background, generator=generator, training=training)
             s = self.scene.splats()
             geometry = (s.means, s.quaternions, s.scales, s.opacities)
-            projected = project(*geometry, cameras, height, width)
+            backend = self.config.backend
+            projected = project(*geometry, cameras, height, width, backend=backend)
+            if s.shapes is not None:
+                projected = replace(projected, shape=s.shapes.expand(len(cameras), -1))
             if projected.mean.requires_grad:
                 _report(projected, self.scene, height)
             normal = _normals(s, cameras) if normals else None
@@ -95,7 +98,7 @@ class SplatRenderer(RendererBase[Splatted]):
                 features["square"] = projected.distance[..., None].square()
             widths = [feature.shape[-1] for feature in features.values()]
             columns = torch.cat(list(features.values()), dim=-1)
-            picture, alpha = splat(projected, columns, height, width, backend=self.config.backend)
+            picture, alpha = splat(projected, columns, height, width, backend=backend)
             images = dict(zip(features, picture.split(widths, dim=-1), strict=True))
             return Render(
                 rgb=images["color"] + (1 - alpha) * behind,

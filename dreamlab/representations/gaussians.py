@@ -8,6 +8,9 @@ Gaussians, of which the `alive` ones are drawn; density control (`density_contro
 ones to where more are needed. So shapes of tensors never change, and neither do checkpoints and
 optimiser states.
 
+With the kernel `exponential` each Gaussian learns a shape beta = 1 + 7 sigmoid(b) and is drawn as
+the generalised exponential of `ops.splat.splat`; it starts as a Gaussian, beta = 2.
+
 For the export the object is the volume of the local density; see `ops.splat.query`. Its colour is
 the albedo alone, the mean over all directions.
 
@@ -20,6 +23,7 @@ Source: Kerbl et al. 2023 (3D Gaussian splatting); Tang et al. 2024 (DreamGaussi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +38,8 @@ from dreamlab.ops.splat.query import GaussianIndex, build_index
 from dreamlab.ops.triangles.distance import sample_faces
 from dreamlab.representations.density_control import Control, DensityControl
 
+LEAST_SHAPE, MOST_SHAPE = 1.0, 8.0
+"""Between which the beta of generalised exponentials lies."""
 CHUNK = 1 << 18
 """Points asked at once; bounds memory."""
 
@@ -55,6 +61,8 @@ class Config:
     color_degree: int = 0
     """Degree of the spherical harmonics that colours depend on the view with, 0 to 3; 0 for colours
     that are the same from all sides."""
+    kernel: Literal["gaussian", "exponential"] = "gaussian"
+    """What is drawn: Gaussians, or generalised exponentials whose sharpness is learned."""
     control: Control = field(default_factory=Control)
     """How Gaussians are added, moved and removed."""
 
@@ -96,14 +104,18 @@ class Gaussians(nn.Module):
         if config.color_degree > 0:
             bases = bases_above_zero(config.color_degree)
             self.harmonics = nn.Parameter(torch.zeros(room, bases, 3))
+        self.shape_logit: nn.Parameter | None = None
+        if config.kernel == "exponential":
+            start = (2 - LEAST_SHAPE) / (MOST_SHAPE - LEAST_SHAPE)
+            self.shape_logit = nn.Parameter(torch.full((room,), _logit(start)))
         self.register_buffer("alive", torch.arange(room) < config.count)
         self.control = DensityControl(config.control, room)
         self._index: GaussianIndex | None = None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the groups "mean", "scale", "rotation", "opacity", "color" and "harmonics".
+        """Return the groups "mean", "scale", "rotation", "opacity", "color", "harmonics", "shape".
 
-        The last one is there if colours depend on the view.
+        The last two are there if colours depend on the view and for generalised exponentials.
         """
         groups: dict[str, list[nn.Parameter]] = {
             "mean": [self.mean],
@@ -114,6 +126,8 @@ class Gaussians(nn.Module):
         }
         if self.harmonics is not None:
             groups["harmonics"] = [self.harmonics]
+        if self.shape_logit is not None:
+            groups["shape"] = [self.shape_logit]
         return groups
 
     def set_progress(self, progress: float) -> None:
@@ -123,6 +137,10 @@ class Gaussians(nn.Module):
     def splats(self) -> Splats:
         """Return the living Gaussians; differentiable."""
         rows = torch.nonzero(self.alive)[:, 0]
+        shapes = None
+        if self.shape_logit is not None:
+            span = MOST_SHAPE - LEAST_SHAPE
+            shapes = LEAST_SHAPE + span * self.shape_logit[rows].sigmoid()
         return Splats(
             self.mean[rows],
             self.quaternion[rows],
@@ -130,6 +148,7 @@ class Gaussians(nn.Module):
             self.opacity_logit[rows].sigmoid(),
             self.color_logit[rows].sigmoid(),
             None if self.harmonics is None else self.harmonics[rows],
+            shapes,
         )
 
     def observe(
@@ -180,7 +199,7 @@ class Gaussians(nn.Module):
         if self._index is None:
             s = self.splats()
             parts = (s.means, s.quaternions, s.scales, s.opacities, s.colors)
-            self._index = build_index(*parts, self.half_extent)
+            self._index = build_index(*parts, self.half_extent, s.shapes)
         return torch.cat([pick(*self._index.at(chunk)) for chunk in points.split(CHUNK)])
 
     @torch.no_grad()
@@ -197,6 +216,7 @@ class Gaussians(nn.Module):
         self.color_logit[:count] = color_at(points.to(device)).clamp(0.01, 0.99).logit()
         if self.harmonics is not None:
             self.harmonics.zero_()
+        self._shape_as(torch.full((count,), 2.0))
         self._let_live(count)
 
     @torch.no_grad()
@@ -204,7 +224,7 @@ class Gaussians(nn.Module):
         """Become given Gaussians; harmonics above `color_degree` are left out.
 
         Raises:
-            InputError: there are more than `max_count`.
+            InputError: there are more than `max_count`, or they have shapes and the kernel has not.
         """
         count, device = len(splats.means), self.mean.device
         if not 1 <= count <= self.config.max_count:
@@ -212,6 +232,11 @@ class Gaussians(nn.Module):
                 f"there are {count} Gaussians to start from, and the representation has room for "
                 f"1 to {self.config.max_count}.",
                 f"set the representation's max_count to {count}, or give a file with fewer.",
+            )
+        if splats.shapes is not None and self.shape_logit is None:
+            raise InputError(
+                "the Gaussians to start from are generalised exponentials.",
+                "set the representation's kernel to exponential.",
             )
         self.mean[:count] = splats.means.to(device)
         self.quaternion[:count] = splats.quaternions.to(device)
@@ -223,7 +248,15 @@ class Gaussians(nn.Module):
             if splats.harmonics is not None:
                 bases = min(self.harmonics.shape[1], splats.harmonics.shape[1])
                 self.harmonics[:count, :bases] = splats.harmonics[:, :bases].to(device)
+        self._shape_as(torch.full((count,), 2.0) if splats.shapes is None else splats.shapes)
         self._let_live(count)
+
+    def _shape_as(self, shapes: Float[Tensor, " count"]) -> None:
+        """Give the first rows these betas, if they have any."""
+        if self.shape_logit is not None:
+            share = (shapes - LEAST_SHAPE) / (MOST_SHAPE - LEAST_SHAPE)
+            share = share.clamp(1e-3, 1 - 1e-3).to(self.shape_logit)
+            self.shape_logit[: len(shapes)] = share.logit()
 
     def _let_live(self, count: int) -> None:
         """Bring the first `count` to life, and no others."""

@@ -30,6 +30,7 @@ DEFAULT_RATES: dict[str, Scalar] = {
     "pixels": 3e-2,
     "latents": 3e-2,
     "harmonics": 5e-4,
+    "shape": 1e-2,
 }
 """Learning rates of the parameter groups that the components of this package have."""
 

@@ -1,6 +1,7 @@
 """Claims about files of Gaussians: what is in them, and that it comes back."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_the_properties_mean_what_other_viewers_take_them_for(tmp_path):
     )
     # the axis of a Gaussian that was the world's z, up, points to -y
     np.testing.assert_allclose(turn @ [0, 0, 1], [0, -1, 0], atol=1e-6)
+
+
+def test_shapes_of_generalised_exponentials_come_back(tmp_path):
+    shapes = torch.linspace(1, 8, 40)
+    write_splats(tmp_path / "x.ply", replace(some(), shapes=shapes), ASIS)
+    torch.testing.assert_close(read_splats(tmp_path / "x.ply").shapes, shapes)
+    write_splats(tmp_path / "x.ply", some(), ASIS)
+    assert read_splats(tmp_path / "x.ply").shapes is None
 
 
 def test_higher_harmonics_stand_by_channel_and_are_of_the_file_s_axes(tmp_path):

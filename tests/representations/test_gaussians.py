@@ -7,11 +7,15 @@ import pytest
 import torch
 import trimesh
 
+from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Refining, Representation, Splatted, Volume
 from dreamlab.ops.splat.project import rotation_matrices
 from dreamlab.ops.splat.query import build_index
+from dreamlab.renderers.shading import unlit
+from dreamlab.renderers.splat import Config as SplatConfig
+from dreamlab.renderers.splat import SplatRenderer
 from dreamlab.representations.density_control import MAX_COPIES, Control, share_out
 from dreamlab.representations.gaussians import Config, build
 
@@ -43,7 +47,10 @@ def exact_density(splats, points):
     root = rotation_matrices(splats.quaternions) * splats.scales[:, None]
     inverse = torch.linalg.inv(root @ root.transpose(1, 2))
     d = points[:, None] - splats.means
-    return splats.opacities * torch.exp(-0.5 * torch.einsum("pni,nij,pnj->pn", d, inverse, d))
+    power = torch.einsum("pni,nij,pnj->pn", d, inverse, d)
+    if splats.shapes is not None:
+        power = power ** (splats.shapes / 2)
+    return splats.opacities * torch.exp(-0.5 * power)
 
 
 def test_density_and_colour_at_points_follow_their_formula():
@@ -104,6 +111,39 @@ def test_it_can_become_other_gaussians_as_they_are():
         assert not splats.harmonics[:, kept:].any()
     with pytest.raises(InputError, match="set the representation's max_count to 70"):
         small(count=10, max_count=69).adopt_splats(given)
+
+
+def test_generalised_exponentials_start_as_gaussians_and_learn_their_shape():
+    plain, shaped = small(opacity=0.6), small(opacity=0.6, kernel="exponential")
+    with torch.no_grad():
+        for mine, theirs in zip(shaped.parameters(), plain.parameters(), strict=False):
+            mine.copy_(theirs)
+    points = torch.rand(50, 3, generator=seeded(1)) - 0.5
+    torch.testing.assert_close(shaped.splats().shapes, torch.full((60,), 2.0))
+    torch.testing.assert_close(shaped.density_grid(9), plain.density_grid(9), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shaped.color_at(points), plain.color_at(points))
+    cameras = turntable_cameras(1, distance=3.0, fov_y=40.0)
+    renderer = SplatRenderer(SplatConfig(), shaped, seeded())
+    render = renderer(cameras, 16, 16, shading=unlit(cameras), training=True, generator=seeded())
+    render.alpha.sum().backward()
+    [shape] = shaped.parameter_groups()["shape"]
+    assert shape.grad is not None and shape.grad[:60].any()
+    other = small(kernel="exponential")
+    with torch.no_grad():
+        shaped.shape_logit.copy_(torch.randn(100, generator=seeded(2)))
+    other.adopt_splats(shaped.splats())
+    torch.testing.assert_close(other.splats().shapes, shaped.splats().shapes)
+    with pytest.raises(InputError, match="kernel to exponential"):
+        plain.adopt_splats(shaped.splats())
+    with torch.no_grad():
+        splats = shaped.splats()
+        expected = exact_density(splats, points).sum(1)
+        found = build_index(
+            *(splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors),
+            half_extent=1.0,
+            shapes=splats.shapes,
+        ).at(points)[0]
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0.01)
 
 
 def test_colours_that_depend_on_the_view_are_learned_and_density_control_copies_them():

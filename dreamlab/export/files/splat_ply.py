@@ -8,7 +8,7 @@ from dreamlab.core.frames import ROTATION
 from dreamlab.core.harmonics import Y_0, turn
 from dreamlab.core.protocols import Splats
 from dreamlab.core.run_folder import atomic_path
-from dreamlab.core.splat_file import FRAME, GROUPS, multiply, quaternion
+from dreamlab.core.splat_file import FRAME, GROUPS, SHAPE, multiply, quaternion
 from dreamlab.export.files.placement import Placement
 
 LIMIT = 1e-6
@@ -34,6 +34,8 @@ def write_splats(path: Path, splats: Splats, placement: Placement) -> None:
         higher = turned.transpose(1, 2).flatten(start_dim=1)
         columns["color"] = torch.cat([columns["color"], higher], dim=1)
         groups["color"] += tuple(f"f_rest_{i}" for i in range(higher.shape[1]))
+    if splats.shapes is not None:
+        columns["shape"], groups["shape"] = splats.shapes.detach().cpu()[:, None], (SHAPE,)
     rows = torch.cat([columns[group] for group in groups], dim=1).numpy().astype("<f4")
     names = [name for group in groups.values() for name in group]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]

@@ -55,6 +55,8 @@ class Projected:
     """From the camera to the mean, world units."""
     is_visible: Bool[Tensor, "batch gaussians"]
     """Ahead of the camera."""
+    shape: Float[Tensor, "batch gaussians"] | None = None
+    """beta of generalised exponentials, at least 1; none for Gaussians. See `splat`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def project(
         opacities: in [0, 1].
         cameras: views.
         height: of the pictures, pixels; also `width`.
-        backend: `warp` (float32) or `reference`.
+        backend: `warp` (float32) or `reference`; `gsplat`, which only blends, takes `auto`.
 
     Raises:
         InputError: the tensors do not have the type that the backend needs.
@@ -124,7 +126,7 @@ def project(
     Gradients: to the Gaussians, from those that are visible; none to the cameras.
     """
     lens = lens_of(cameras, height, width, means)
-    if resolve("project", backend, means.device) == "reference":
+    if resolve("project", "auto" if backend == "gsplat" else backend, means.device) == "reference":
         from dreamlab.ops.splat import project_reference
 
         return project_reference.project(means, quaternions, scales, opacities, lens)

@@ -3,9 +3,11 @@
     density(x) = sum_i o_i exp(-(x - m_i)^T S_i^-1 (x - m_i) / 2),
     features(x) = sum_i density_i(x) f_i / density(x).
 
-A Gaussian counts within `REACH` standard deviations. The cube is cut into cells, each with a list
-of the Gaussians whose box reaches it, so a point looks at its own cell's list alone. Where no list
-has anything, the features are those of the nearest mean. Nothing here has a gradient.
+Generalised exponentials of shape beta have (..)^(beta / 2) in place of the square (..), as in
+`splat`. A Gaussian counts within `REACH` standard deviations, others as far as they are as large.
+The cube is cut into cells, each with a list of the Gaussians whose box reaches it, so a point looks
+at its own cell's list alone. Where no list has anything, the features are those of the nearest
+mean. Nothing here has a gradient.
 
 Glossary: `o` opacity, `m` mean, `S` covariance; the density has no unit, 1 is about opaque.
 
@@ -38,10 +40,12 @@ def query_kernel(
     cells: wp.int32,
     channels: wp.int32,
     half_extent: wp.float32,
+    is_shaped: wp.bool,
     points: wp.array(dtype=wp.vec3),
     means: wp.array(dtype=wp.vec3),
     inverse_roots: wp.array(dtype=wp.mat33),
     opacities: wp.array(dtype=wp.float32),
+    shapes: wp.array(dtype=wp.float32),
     features: wp.array(dtype=wp.float32),
     starts: wp.array(dtype=wp.int32),
     members: wp.array(dtype=wp.int32),
@@ -58,7 +62,10 @@ def query_kernel(
     for place in range(starts[cell], starts[cell + 1]):
         i = members[place]
         d = inverse_roots[i] * (x - means[i])
-        value = opacities[i] * wp.exp(-0.5 * wp.dot(d, d))
+        power = wp.dot(d, d)
+        if is_shaped:
+            power = wp.pow(power, 0.5 * shapes[i])
+        value = opacities[i] * wp.exp(-0.5 * power)
         total += value
         for k in range(channels):
             sums[point * channels + k] += value * features[i * channels + k]
@@ -74,6 +81,7 @@ class GaussianIndex:
     inverse_roots: Float[Tensor, "gaussians 3 3"]
     """diag(1 / s) R^T, whose square is the inverse covariance."""
     opacities: Float[Tensor, " gaussians"]
+    shapes: Float[Tensor, " gaussians"] | None
     features: Float[Tensor, "gaussians channels"]
     starts: Int[Tensor, " cells_and_one"]
     members: Int[Tensor, " members"]
@@ -86,8 +94,11 @@ class GaussianIndex:
         places = points.detach().float().contiguous()
         density = places.new_zeros(len(places))
         sums = places.new_zeros(len(places), channels)
-        inputs = [CELLS, channels, self.half_extent, places, self.means, self.inverse_roots]
-        inputs += [self.opacities, self.features.view(-1), self.starts, self.members]
+        is_shaped = self.shapes is not None
+        shapes = self.opacities if self.shapes is None else self.shapes
+        inputs = [CELLS, channels, self.half_extent, is_shaped, places]
+        inputs += [self.means, self.inverse_roots, self.opacities, shapes, self.features.view(-1)]
+        inputs += [self.starts, self.members]
         launch_split(query_kernel, len(places), [*inputs, density, sums.view(-1)], places.device)
         lone = torch.nonzero(density <= 0)[:, 0]
         features = sums / density.clamp(min=1e-20)[:, None]
@@ -105,11 +116,13 @@ def build_index(
     opacities: Float[Tensor, " gaussians"],
     features: Float[Tensor, "gaussians channels"],
     half_extent: float,
+    shapes: Float[Tensor, " gaussians"] | None = None,
 ) -> GaussianIndex:
     """List the Gaussians of every cell of the cube [-half_extent, half_extent]^3."""
     rotations = rotation_matrices(quaternions)
     root = rotations * scales[:, None]
-    reach = REACH * root.square().sum(dim=-1).sqrt()
+    deviations = REACH if shapes is None else (REACH ** (2 / shapes))[:, None]
+    reach = deviations * root.square().sum(dim=-1).sqrt()
     low, high = (((means + sign * reach) / half_extent + 1) * (CELLS / 2) for sign in (-1, 1))
     low = low.floor().clamp(0, CELLS - 1).long()
     spans = high.floor().clamp(0, CELLS - 1).long() - low + 1
@@ -131,6 +144,7 @@ def build_index(
         means.float().contiguous(),
         inverse.float().contiguous(),
         opacities.float().contiguous(),
+        None if shapes is None else shapes.float().contiguous(),
         features.float().contiguous(),
         starts.int(),
         owner[order].int(),

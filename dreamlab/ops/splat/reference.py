@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamlab.ops.splat.project import Projected
-from dreamlab.ops.splat.splat import EARLY_STOP, MAX_ALPHA, MIN_ALPHA
+from dreamlab.ops.splat.splat import EARLY_STOP, MAX_ALPHA, MIN_ALPHA, SQUARE_RANGE
 
 TILE = 16
 """Side of a tile, pixels."""
@@ -42,7 +42,10 @@ def _boxes(projected: Projected, view: int, order: Tensor) -> tuple[Tensor, Tens
     mean = projected.mean[view, order]
     a, b, c = projected.conic[view, order].unbind(dim=-1)
     opacity = projected.opacity[view, order]
-    reach = 2 * (opacity / MIN_ALPHA).log() / (a * c - b * b)
+    square = 2 * (opacity / MIN_ALPHA).log()
+    if projected.shape is not None:
+        square = square.clamp(min=0) ** (2 / projected.shape[view, order])
+    reach = square / (a * c - b * b)
     half = (reach[:, None] * torch.stack([c, a], dim=-1)).sqrt() + 0.01
     half = half.where((opacity >= MIN_ALPHA)[:, None], -torch.inf)
     return mean - half, mean + half
@@ -63,8 +66,10 @@ def _blend_tile(
     pixels = torch.stack([u, v], dim=-1).reshape(-1, 1, 2)
     x, y = (pixels - projected.mean[view, order]).unbind(dim=-1)
     a, b, c = projected.conic[view, order].unbind(dim=-1)
-    power = -0.5 * (a * x * x + c * y * y) - b * x * y
-    alpha = (projected.opacity[view, order] * power.exp()).clamp(max=MAX_ALPHA)
+    power = a * x * x + c * y * y + 2 * b * x * y
+    if projected.shape is not None:
+        power = power.clamp(*SQUARE_RANGE) ** (projected.shape[view, order] / 2)
+    alpha = (projected.opacity[view, order] * (-0.5 * power).exp()).clamp(max=MAX_ALPHA)
     alpha = alpha.where(alpha >= MIN_ALPHA, 0.0)
     through = torch.cat([torch.ones_like(alpha[:, :1]), (1 - alpha).cumprod(dim=1)], dim=1)
     transmittance = through[:, :-1]

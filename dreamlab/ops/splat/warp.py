@@ -7,8 +7,9 @@ list holds, nearest first, the Gaussians whose box touches it; lists are filled 
 of tiles, each in the order of distance, so no lists are sorted and no two threads share one.
 
 A thread owns a square block of pixels and goes through the list of the tile that the block lies in,
-drawing each Gaussian only where its alpha may reach 1/255: inside the ellipse of half axes sqrt(r),
-r = 2 log(255 o). With Q = (a, b, c), det = a c - b^2 and (x, y) counted from the mean, that is
+drawing each Gaussian only where its alpha may reach 1/255, the ellipse d^2 <= r with
+r = (2 log(255 o))^(2/beta), beta being 2 for Gaussians. With Q = (a, b, c), det = a c - b^2 and
+(x, y) counted from the mean, that is
 
     |y| <= sqrt(r a / det),   |x + b y / a| <= sqrt(r a - det y^2) / a   in the row at y.
 
@@ -20,6 +21,7 @@ w_j q_j over what lies behind i,
 
     dL/da_i = T_i q_i - B_i / (1 - a_i),   dL/df_i = w_i dL/dfeatures.
 
+With P = (d^2)^(beta/2), da = -a/2 dP, dP/d(d^2) = beta/2 P / d^2 and dP/dbeta = P/2 log d^2.
 The backward kernel walks the list from its end to the front, each pixel from its last contribution.
 """
 
@@ -33,7 +35,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.ops.splat.project import Projected
-from dreamlab.ops.splat.splat import EARLY_STOP, MAX_ALPHA, MIN_ALPHA
+from dreamlab.ops.splat.splat import EARLY_STOP, MAX_ALPHA, MIN_ALPHA, SQUARE_RANGE
 from dreamlab.ops.warp_setup import launch_scatter, launch_split
 
 wp.set_module_options({"enable_backward": False})
@@ -42,29 +44,43 @@ TILES = {"cpu": 16, "cuda": 8}
 """Side of a tile by kind of device, pixels."""
 BLOCKS = {"cpu": 16, "cuda": 1}
 """Side of a thread's block, pixels; it divides that of a tile."""
-GEOMETRY = 6
-"""Numbers of a Gaussian that its alpha depends on: mean (2), conic (3), opacity."""
+GEOMETRY = 7
+"""Numbers of a Gaussian that its alpha depends on: mean (2), conic (3), opacity, shape."""
 SLACK = 0.01
 """Pixels by which ellipses are drawn larger, so that rounding loses nothing."""
 Geometry = wp.types.vector(length=GEOMETRY, dtype=wp.float32)
 _LARGEST = wp.constant(wp.float32(MAX_ALPHA))
 _LEAST = wp.constant(wp.float32(MIN_ALPHA))
 _STOP = wp.constant(wp.float32(EARLY_STOP))
+_MIDDLE = wp.constant(wp.float32(SQUARE_RANGE[0]))
+_FAR = wp.constant(wp.float32(SQUARE_RANGE[1]))
 
 
 def blend(projected: Projected, features: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Blend; see `dreamlab.ops.splat.splat.splat`."""
-    parts = [projected.mean, projected.conic, projected.opacity[..., None]]
+    shape = projected.shape
+    is_shaped = shape is not None
+    if shape is None:
+        shape = torch.full_like(projected.opacity, 2.0)
+    parts = [projected.mean, projected.conic, projected.opacity[..., None], shape[..., None]]
     geometry = torch.cat(parts, dim=-1).contiguous()
     order = projected.distance.detach().argsort(dim=1, stable=True).int()
-    return _Blend.apply(geometry, features.contiguous(), order, projected.is_visible, height, width)
+    inputs = (geometry, features.contiguous(), order, projected.is_visible)
+    return _Blend.apply(*inputs, is_shaped, height, width)
 
 
 @wp.func
 @no_type_check
-def alpha_at(g: Geometry, x: wp.float32, y: wp.float32):
-    """Return the Gaussian's alpha at an offset from its mean, before the limits."""
-    return g[5] * wp.exp(-0.5 * (g[2] * x * x + g[4] * y * y) - g[3] * x * y)
+def square_at(g: Geometry, x: wp.float32, y: wp.float32):
+    """Return the squared distance from the mean, in standard deviations."""
+    return g[2] * x * x + g[4] * y * y + 2.0 * g[3] * x * y
+
+
+@wp.func
+@no_type_check
+def shaped_power(square: wp.float32, shape: wp.float32):
+    """Return (d^2)^(beta / 2), held where it and its derivatives are finite."""
+    return wp.pow(wp.clamp(square, _MIDDLE, _FAR), 0.5 * shape)
 
 
 @wp.func
@@ -107,6 +123,7 @@ def block_of(item: wp.int32, side: wp.int32, height: wp.int32, width: wp.int32):
 @no_type_check
 def box_kernel(
     start: wp.int32,
+    is_shaped: wp.bool,
     tile: wp.int32,
     across: wp.int32,
     down: wp.int32,
@@ -122,6 +139,8 @@ def box_kernel(
     r = wp.float32(0.0)
     if is_visible[item] and g[5] >= _LEAST:
         r = 2.0 * wp.log(g[5] / _LEAST)
+        if is_shaped:
+            r = wp.pow(r, 2.0 / g[6])
         half = wp.sqrt(r * g[4] / (g[2] * g[4] - g[3] * g[3]))
         columns = whole_range(g[0] - half, g[0] + half, 0, across * tile)
         rows = row_range(g, r, 0, down * tile)
@@ -167,6 +186,7 @@ def list_kernel(
 @no_type_check
 def blend_kernel(
     start: wp.int32,
+    is_shaped: wp.bool,
     channels: wp.int32,
     height: wp.int32,
     width: wp.int32,
@@ -202,7 +222,10 @@ def blend_kernel(
             for column in range(columns[0], columns[1]):
                 pixel = (corner[2] * height + row) * width + column
                 transmittance = through[pixel]
-                a = wp.min(alpha_at(g, wp.float32(column) + 0.5 - g[0], y), _LARGEST)
+                power = square_at(g, wp.float32(column) + 0.5 - g[0], y)
+                if is_shaped:
+                    power = shaped_power(power, g[6])
+                a = wp.min(g[5] * wp.exp(-0.5 * power), _LARGEST)
                 if a >= _LEAST and transmittance >= _STOP:
                     weight = a * transmittance
                     alpha[pixel] = alpha[pixel] + weight
@@ -219,6 +242,7 @@ def blend_kernel(
 @no_type_check
 def gradient_kernel(
     start: wp.int32,
+    is_shaped: wp.bool,
     channels: wp.int32,
     height: wp.int32,
     width: wp.int32,
@@ -259,7 +283,11 @@ def gradient_kernel(
             for column in range(columns[0], columns[1]):
                 pixel = (corner[2] * height + row) * width + column
                 x = wp.float32(column) + 0.5 - g[0]
-                raw = alpha_at(g, x, y)
+                square = square_at(g, x, y)
+                power = square
+                if is_shaped:
+                    power = shaped_power(square, g[6])
+                raw = g[5] * wp.exp(-0.5 * power)
                 a = wp.min(raw, _LARGEST)
                 if a >= _LEAST and place < lasts[pixel]:
                     transmittance = through[pixel] / (1.0 - a)
@@ -273,15 +301,24 @@ def gradient_kernel(
                     behind[pixel] = behind[pixel] + weight * q
                     through[pixel] = transmittance
                     if raw < _LARGEST:
-                        to_power = to_a * a
-                        total += Geometry(
-                            to_power * (g[2] * x + g[3] * y),
-                            to_power * (g[3] * x + g[4] * y),
-                            -0.5 * to_power * x * x,
-                            -to_power * x * y,
-                            -0.5 * to_power * y * y,
-                            to_a * a / g[5],
+                        to_power = -0.5 * to_a * a
+                        to_square = to_power
+                        if is_shaped:
+                            held = wp.clamp(square, _MIDDLE, _FAR)
+                            total[6] += 0.5 * to_power * power * wp.log(held)
+                            to_square = 0.5 * to_power * g[6] * power / held
+                            if held != square:
+                                to_square = 0.0
+                        total += to_square * Geometry(
+                            -2.0 * (g[2] * x + g[3] * y),
+                            -2.0 * (g[3] * x + g[4] * y),
+                            x * x,
+                            2.0 * x * y,
+                            y * y,
+                            0.0,
+                            0.0,
                         )
+                        total[5] += to_a * a / g[5]
         for k in range(GEOMETRY):
             wp.atomic_add(gradient, item * stride + k, total[k])
 
@@ -290,6 +327,7 @@ def gradient_kernel(
 class _Layout:
     """Sizes of a picture and how it is cut up; `numbers` in the order that the kernels take."""
 
+    is_shaped: bool
     batch: int
     channels: int
     height: int
@@ -311,7 +349,7 @@ class _Layout:
 
     @property
     def numbers(self) -> list[int]:
-        sizes = [self.channels, self.height, self.width, self.tile, self.block]
+        sizes = [self.is_shaped, self.channels, self.height, self.width, self.tile, self.block]
         return [*sizes, self.across, self.down]
 
 
@@ -324,8 +362,9 @@ def _lists(
     across, rows = layout.across, batch * layout.down
     boxes = torch.empty(batch * gaussians, 4, dtype=torch.int32, device=device)
     reach = geometry.new_empty(batch * gaussians)
-    inputs = [layout.tile, across, layout.down, geometry, is_visible.contiguous().view(-1)]
-    launch_split(box_kernel, len(boxes), [*inputs, boxes, reach], device)
+    inputs = [layout.is_shaped, layout.tile, across, layout.down, geometry]
+    inputs += [is_visible.contiguous().view(-1), boxes, reach]
+    launch_split(box_kernel, len(boxes), inputs, device)
     starts = torch.zeros(rows * across + 1, dtype=torch.int32, device=device)
     nothing = torch.empty(0, dtype=torch.int32, device=device)
     inputs = [gaussians, across, layout.down, order.view(-1), boxes]
@@ -348,12 +387,13 @@ class _Blend(Function):
         features: Tensor,
         order: Tensor,
         is_visible: Tensor,
+        is_shaped: bool,
         height: int,
         width: int,
     ) -> tuple[Tensor, Tensor]:
         batch, _, channels = features.shape
         kind = features.device.type
-        layout = _Layout(batch, channels, height, width, TILES[kind], BLOCKS[kind])
+        layout = _Layout(is_shaped, batch, channels, height, width, TILES[kind], BLOCKS[kind])
         reach, starts, members = _lists(geometry, order, is_visible, layout)
         picture = features.new_zeros(batch, height, width, channels)
         alpha = features.new_zeros(batch, height, width, 1)
@@ -383,4 +423,4 @@ class _Blend(Function):
             grain=1,
         )
         to_geometry, to_features = gradient.split([GEOMETRY, channels], dim=-1)
-        return to_geometry, to_features, None, None, None, None
+        return to_geometry, to_features, None, None, None, None, None

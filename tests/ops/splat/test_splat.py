@@ -1,6 +1,7 @@
 """Splatting: projection against geometry, blending against its formula, backends agree."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,9 +30,11 @@ def cloud(count=200, seed=0, dtype=torch.float32, spread=0.6):
     return [x.requires_grad_() for x in (means, quaternions, scales, opacities, features)]
 
 
-def draw_cloud(parts, size=(24, 31), backend="auto", count=2, device="cpu"):
+def draw_cloud(parts, size=(24, 31), backend="auto", count=2, device="cpu", shape=None):
     *geometry, features = (part.to(device) for part in parts)
     projected = project(*geometry, views(count).to(device), *size, backend=backend)
+    if shape is not None:
+        projected = replace(projected, shape=shape.to(device).expand(count, -1))
     features = features.expand(count, *features.shape)
     return splat(projected, features, *size, backend=backend)
 
@@ -153,13 +156,17 @@ def test_two_gaussians_blend_front_to_back(backend):
 @pytest.mark.parametrize("backend_and_device", fast_backends("splat"))
 @pytest.mark.parametrize("size", [(24, 31), (8, 8), (65, 40)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_fast_and_reference_agree(backend_and_device, size, threads, monkeypatch):
+@pytest.mark.parametrize("shaped", [False, True], ids=["Gaussians", "generalised"])
+def test_fast_and_reference_agree(backend_and_device, size, threads, shaped, monkeypatch):
     backend, device = backend_and_device
+    if shaped and backend == "gsplat":
+        pytest.skip("gsplat draws Gaussians alone")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     parts = cloud()
+    shape = torch.linspace(1.05, 6, 200).requires_grad_() if shaped else None
     results = {}
     for name in ("reference", backend):
-        pictures = draw_cloud(parts, size, name, device=device)
+        pictures = draw_cloud(parts, size, name, device=device, shape=shape)
         loss = sum(
             (
                 picture
@@ -167,12 +174,13 @@ def test_fast_and_reference_agree(backend_and_device, size, threads, monkeypatch
             ).sum()
             for picture in pictures
         )
-        results[name] = pictures, torch.autograd.grad(loss, parts)
+        leaves = parts if shape is None else [*parts, shape]
+        results[name] = pictures, torch.autograd.grad(loss, leaves)
     fast, reference = results[backend], results["reference"]
     for a, b in zip(fast[0], reference[0], strict=True):
-        assert_values_agree(a, b)
+        assert_values_agree(a, b, backend)
     for a, b in zip(fast[1], reference[1], strict=True):
-        assert_gradients_agree(a, b)
+        assert_gradients_agree(a, b, backend)
 
 
 @pytest.mark.parametrize("backend_and_device", fast_backends("splat"))
@@ -188,20 +196,42 @@ def test_the_gradient_on_the_screen_is_that_of_the_reference(backend_and_device)
         picture, _ = splat(projected, features.expand(2, *features.shape), 24, 24, backend=name)
         weight = torch.sin(torch.arange(1.0, 1 + picture.numel())).view_as(picture).to(device)
         results.append(torch.autograd.grad((picture * weight).sum(), projected.mean)[0])
-    assert_gradients_agree(results[1], results[0])
+    assert_gradients_agree(results[1], results[0], backend)
 
 
-def test_reference_gradients_are_exact():
-    parts = cloud(6, dtype=torch.float64, spread=0.2)
+@pytest.mark.parametrize("beta", [None, 3.0], ids=["Gaussians", "generalised"])
+def test_reference_gradients_are_exact(beta):
+    parts = cloud(4, dtype=torch.float64, spread=0.2)
+    if beta is not None:
+        parts.append(torch.full((4,), beta, dtype=torch.float64, requires_grad=True))
 
     def run(*parts):
-        return draw_cloud(parts, (5, 6), "reference", count=1)
+        shape = parts[5] if beta is not None else None
+        return draw_cloud(parts[:5], (4, 5), "reference", count=1, shape=shape)
 
     # far above 1/255 and below 0.99 everywhere, so nothing is skipped
     with torch.no_grad():
-        parts[2].fill_(0.6)
+        parts[2].fill_(0.8)
         parts[3].clamp_(0.2, 0.8)
     assert torch.autograd.gradcheck(run, parts)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("beta", [1.0, 2.0, 5.0])
+def test_a_generalised_exponential_falls_as_its_formula_says(backend, beta):
+    projected = Projected(
+        mean=torch.tensor([[[8.5, 8.5]]]),
+        conic=torch.tensor([[[0.25, 0.0, 0.25]]]),
+        opacity=torch.tensor([[0.8]]),
+        distance=torch.ones(1, 1),
+        is_visible=torch.ones(1, 1, dtype=torch.bool),
+        shape=torch.tensor([[beta]]),
+    )
+    _, alpha = splat(projected, torch.ones(1, 1, 1), 17, 17, backend=backend)
+    x = torch.arange(9.0) / 2  # in standard deviations
+    expected = 0.8 * torch.exp(-0.5 * x**beta)
+    expected = expected.where(expected >= 1 / 255, 0.0)
+    torch.testing.assert_close(alpha[0, 8, 8:, 0], expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

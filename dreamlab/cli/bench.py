@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group.command("toybench")(toybench)
     group.command("ops")(ops)
+    group.command("growth")(growth)
     group.command("pgc")(pgc)
     app.add_typer(group)
 
@@ -105,6 +106,44 @@ def ops(
         output.table(_table(figures))
         packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
         output.text(f"{about['cores']} x {about['processor']}, load {about['load']}; {packages}")
+
+
+def growth(
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Timed calls of each size; their median counts.")
+    ] = 5,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="A picture to write, .png or .webp.")
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time kernels at growing sizes on the CPU, and fit the exponent by which cost grows."""
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.core.pictures import save
+        from dreamlab.evaluation.speed.growth import Growth, measure_growth
+        from dreamlab.evaluation.speed.growth_plot import draw_growth
+
+        found: list[Growth] = []
+        table = Table("what", "sizes", "ms", "exponent", title="Medians of CPU time, one thread")
+        for series in measure_growth(repeats):
+            found.append(series)
+            plain = {"what": series.what, "sizes": list(series.sizes)}
+            plain |= {"times_ms": list(series.milliseconds), "exponent": series.exponent}
+            output.event("growth", **plain)
+            color = "green" if series.is_linear_at_most else "red"
+            table.add_row(
+                series.what,
+                "\n".join(f"{size:,}" for size in series.sizes),
+                "\n".join(f"{time:.1f}" for time in series.milliseconds),
+                f"[{color}]{series.exponent:.2f}[/{color}]",
+            )
+        if plot is not None:
+            save(draw_growth(found), plot)
+        linear = sum(series.is_linear_at_most for series in found)
+        output.event("result", linear=linear, series=len(found))
+        output.table(table)
 
 
 def pgc(

@@ -42,11 +42,11 @@ def surface_figures(num_gaussians: int, cells: int, repeats: int) -> Iterator[Fi
         cells: cells an axis of the tetrahedral grid that is marched.
         repeats: timed calls a figure.
     """
-    mesh = _sphere(MESH_CELLS)
-    step, depth = _mesh_step(mesh), _depth_only(mesh)
+    mesh = sphere(MESH_CELLS)
+    step, depth = mesh_step(mesh, SIZE), _depth_only(mesh)
     what = f"rasterize + interpolate + antialias, forward + backward, {len(mesh.tri)} triangles"
     yield speedup(f"{what}, against a z-buffer alone", step, depth, MESH_GOAL, repeats)
-    call = _splat_call(num_gaussians)
+    call = splat_call(num_gaussians, SIZE)
     what = f"splat, forward + backward, {num_gaussians} Gaussians, {SIZE} px"
     yield speedup(what, partial(call, "warp"), partial(call, "reference"), SPLAT_GOAL, repeats)
     ours, rows = _tetrahedra_calls(cells)
@@ -62,7 +62,8 @@ def _distances(grid: TetrahedralGrid) -> Tensor:
     return grid.positions.norm(dim=1) - 0.7
 
 
-def _sphere(cells: int) -> Triangles:
+def sphere(cells: int) -> Triangles:
+    """Return a sphere out of a tetrahedral grid with that many cells an axis."""
     grid = TetrahedralGrid(cells)
     return marching_tetrahedra(_distances(grid), grid.positions, grid)
 
@@ -73,13 +74,14 @@ def _seen(vertices: Tensor) -> Tensor:
     return torch.nn.functional.pad(vertices, (0, 1), value=1.0) @ matrix.transpose(1, 2)
 
 
-def _mesh_step(mesh: Triangles) -> Callable[[], object]:
+def mesh_step(mesh: Triangles, size: int) -> Callable[[], object]:
+    """Return a function that draws a mesh, size x size pixels, and goes back."""
     pos = _seen(mesh.vertices).requires_grad_()
     color = (mesh.vertices * 0.5 + 0.5).requires_grad_()
     topology = mesh.topology
 
     def run() -> object:
-        rast = rasterize(pos, mesh.tri, (SIZE, SIZE))
+        rast = rasterize(pos, mesh.tri, (size, size))
         picture = antialias(interpolate(color, rast, mesh.tri), rast, pos, mesh.tri, topology)
         return torch.autograd.grad(picture.square().sum(), (pos, color))
 
@@ -91,7 +93,8 @@ def _depth_only(mesh: Triangles) -> Callable[[], object]:
     return lambda: rasterize(pos, mesh.tri, (SIZE, SIZE), backend="reference")
 
 
-def _splat_call(count: int) -> Callable[[Backend], object]:
+def splat_call(count: int, size: int) -> Callable[..., object]:
+    """Return a function that splats Gaussians on a sphere and goes back, on a given backend."""
     generator = torch.Generator().manual_seed(0)
     means = 0.7 * torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     quaternions = torch.randn(count, 4, generator=generator)
@@ -102,9 +105,9 @@ def _splat_call(count: int) -> Callable[[Backend], object]:
     parts = [x.requires_grad_() for x in (*geometry, colors)]
     camera = turntable_cameras(1, distance=3.0, fov_y=45.0)
 
-    def call(backend: Backend) -> object:
-        projected = project(*geometry, camera, SIZE, SIZE, backend=backend)
-        picture, alpha = splat(projected, colors, SIZE, SIZE, backend=backend)
+    def call(backend: Backend = "auto") -> object:
+        projected = project(*geometry, camera, size, size, backend=backend)
+        picture, alpha = splat(projected, colors, size, size, backend=backend)
         return torch.autograd.grad(picture.square().sum() + alpha.sum(), parts)
 
     return call

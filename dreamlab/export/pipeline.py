@@ -24,8 +24,9 @@ from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
-from dreamlab.export.mesh.bake import bake, bake_material, vertex_colors
-from dreamlab.export.mesh.clean import (
+from dreamlab.export.settings import ExportConfig
+from dreamlab.ops.mesh.bake import bake, bake_material, vertex_colors
+from dreamlab.ops.mesh.clean import (
     drop_components,
     fill_holes,
     is_watertight,
@@ -33,9 +34,9 @@ from dreamlab.export.mesh.clean import (
     smooth,
     vertex_normals,
 )
-from dreamlab.export.mesh.simplify import simplify
-from dreamlab.export.mesh.unwrap import unwrap
-from dreamlab.export.settings import ExportConfig, Method
+from dreamlab.ops.mesh.settings import Method
+from dreamlab.ops.mesh.simplify import simplify
+from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import (

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dreamlab.ops.mesh.settings import MIN_FACES, Method
+
 Format = Literal["glb", "obj", "ply", "stl"]
-Method = Literal["xatlas", "box"]
-MIN_FACES = 100
-"""Smallest face budget; below it no object keeps its outline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from dreamlab.evaluation.prompts import bench_prompts
 from dreamlab.evaluation.toybench import prompt_folder
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.writers import write_glb
-from dreamlab.export.mesh.bake import bake
-from dreamlab.export.mesh.clean import remove_degenerate, vertex_normals
-from dreamlab.export.mesh.simplify import simplify
-from dreamlab.export.mesh.unwrap import unwrap
+from dreamlab.ops.mesh.bake import bake
+from dreamlab.ops.mesh.clean import remove_degenerate, vertex_normals
+from dreamlab.ops.mesh.simplify import simplify
+from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.priors.toybox.world.truth import true_mesh
 
 RED, GREEN, BLUE, WHITE = (0.9, 0.1, 0.1), (0.1, 0.6, 0.1), (0.1, 0.1, 0.9), (1.0, 1.0, 1.0)

@@ -12,8 +12,8 @@ from dreamlab.core.errors import DreamlabError
 from dreamlab.core.mesh import Mesh
 from dreamlab.export.files.reload import load_model
 from dreamlab.export.files.writers import read_gltf_json, texture_roles
-from dreamlab.export.mesh.clean import SLIVER, drop_components, remove_degenerate
-from dreamlab.export.mesh.texels import rasterize
+from dreamlab.ops.mesh.clean import SLIVER, drop_components, remove_degenerate
+from dreamlab.ops.mesh.texels import rasterize
 
 HEIGHT_TOLERANCE = 0.01
 MAX_METALLIC = 0.05

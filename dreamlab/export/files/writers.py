@@ -35,7 +35,7 @@ from dreamlab.core.pictures import to_bytes
 from dreamlab.core.run_folder import atomic_path, write_text
 from dreamlab.core.version import VERSION
 from dreamlab.export.files.placement import Placement
-from dreamlab.export.mesh.tangents import vertex_tangents
+from dreamlab.ops.mesh.tangents import vertex_tangents
 
 METALLIC = 0.0
 ROUGHNESS = 0.9

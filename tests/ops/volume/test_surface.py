@@ -8,8 +8,8 @@ from soft_shapes import SoftShape, ball, octant_color
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.ops.hashgrid.encode import HashGridConfig
+from dreamlab.ops.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.ops.triangles.isosurface import extract
 from dreamlab.ops.volume.surface import LOWEST, extract_surface, log_density
 from dreamlab.representations.hashgrid import Config, build

@@ -8,8 +8,8 @@ import numpy as np
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.clean import remove_degenerate
-from dreamlab.export.settings import MIN_FACES
+from dreamlab.ops.mesh.clean import remove_degenerate
+from dreamlab.ops.mesh.settings import MIN_FACES
 
 
 def simplify(mesh: Mesh, max_faces: int) -> Mesh:

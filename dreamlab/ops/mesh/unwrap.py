@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.box_atlas import Unwrapped, unwrap_box
-from dreamlab.export.settings import Method
+from dreamlab.ops.mesh.box_atlas import Unwrapped, unwrap_box
+from dreamlab.ops.mesh.settings import Method
 
 PADDING = 4
 """Texels kept free around every chart, so that the first two mip levels do not mix charts."""
@@ -36,6 +36,8 @@ class Unwrap:
 
     mesh: Mesh
     """Cut along seams, with `uv`; normals are carried over."""
+    source: Int[ndarray, " vertices"]
+    """For every vertex, that of the uncut mesh."""
     method: Method
     seconds: float
     warning: str | None
@@ -75,7 +77,7 @@ def unwrap(
         normals=None if mesh.normals is None else mesh.normals[unwrapped.source],
         uv=unwrapped.uv,
     )
-    return Unwrap(cut, method, time.perf_counter() - begin, warning)
+    return Unwrap(cut, unwrapped.source, method, time.perf_counter() - begin, warning)
 
 
 def _run_child(

@@ -3,8 +3,8 @@ import pytest
 from soft_shapes import SoftShape, octant_color, statue, torus, views
 
 from dreamlab.core.errors import InputError
-from dreamlab.export.mesh.clean import is_watertight, remove_degenerate
-from dreamlab.export.mesh.simplify import simplify
+from dreamlab.ops.mesh.clean import is_watertight, remove_degenerate
+from dreamlab.ops.mesh.simplify import simplify
 from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.threshold import mean_iou
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamlab.export.mesh.texels import BORDER, rasterize
+from dreamlab.ops.mesh.texels import BORDER, rasterize
 
 
 def centers(index: np.ndarray, size: int) -> np.ndarray:

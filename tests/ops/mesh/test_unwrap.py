@@ -10,16 +10,16 @@ from soft_shapes import SoftShape, octant_color, statue, torus
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.box_atlas import unwrap_box
-from dreamlab.export.mesh.clean import (
+from dreamlab.ops.mesh.box_atlas import unwrap_box
+from dreamlab.ops.mesh.clean import (
     face_adjacency,
     label_components,
     remove_degenerate,
     vertex_normals,
 )
-from dreamlab.export.mesh.simplify import simplify
-from dreamlab.export.mesh.texels import rasterize
-from dreamlab.export.mesh.unwrap import CHILD, PADDING, unwrap
+from dreamlab.ops.mesh.simplify import simplify
+from dreamlab.ops.mesh.texels import rasterize
+from dreamlab.ops.mesh.unwrap import CHILD, PADDING, unwrap
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from soft_shapes import SoftShape, ball, octant_color, torus, union
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.clean import (
+from dreamlab.ops.mesh.clean import (
     boundary_edges,
     drop_components,
     face_adjacency,

@@ -8,9 +8,9 @@ import trimesh
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Material
-from dreamlab.export.mesh.bake import bake, bake_material
-from dreamlab.export.mesh.tangents import vertex_tangents
-from dreamlab.export.mesh.unwrap import unwrap
+from dreamlab.ops.mesh.bake import bake, bake_material
+from dreamlab.ops.mesh.tangents import vertex_tangents
+from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.ops.triangles.paint import sample_texture
 
 SIZE = 256

@@ -24,8 +24,8 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.pictures import normal_to_rgb, to_bytes
 from dreamlab.core.protocols import ColorAt, Material
-from dreamlab.export.mesh.tangents import vertex_tangents
-from dreamlab.export.mesh.texels import Texels, rasterize
+from dreamlab.ops.mesh.tangents import vertex_tangents
+from dreamlab.ops.mesh.texels import Texels, rasterize
 
 CHUNK = 1 << 16
 """Points whose colour is asked for at once."""

@@ -20,8 +20,8 @@ from numpy import ndarray
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.clean import face_adjacency, label_components
-from dreamlab.export.mesh.texels import rasterize
+from dreamlab.ops.mesh.clean import face_adjacency, label_components
+from dreamlab.ops.mesh.texels import rasterize
 
 RELABEL_ROUNDS = 4
 """Majority votes that straighten the borders between sides."""

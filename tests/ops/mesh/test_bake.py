@@ -5,9 +5,9 @@ from soft_shapes import SoftShape, octant_color, torus
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.export.mesh.bake import bake, vertex_colors
-from dreamlab.export.mesh.clean import remove_degenerate, vertex_normals
-from dreamlab.export.mesh.unwrap import unwrap
+from dreamlab.ops.mesh.bake import bake, vertex_colors
+from dreamlab.ops.mesh.clean import remove_degenerate, vertex_normals
+from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.ops.triangles.paint import sample_texture
 
 

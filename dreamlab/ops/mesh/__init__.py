@@ -1,0 +1,1 @@
+"""Meshes as plain arrays, without gradient: repairs, simplification, UV, texture."""

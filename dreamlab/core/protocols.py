@@ -218,6 +218,15 @@ class AdoptingSplats(Protocol):
 
 
 @runtime_checkable
+class Atlased(Protocol):
+    """A mesh that has a texture of its own, which files can hold as it is."""
+
+    def painted_mesh(self) -> Mesh:
+        """Return the mesh with normals, UV and texture, cut along its seams."""
+        ...
+
+
+@runtime_checkable
 class Representation(Protocol):
     """What is optimised; concrete classes are `nn.Module`s, one file each.
 

@@ -52,13 +52,13 @@ def test_it_becomes_a_mesh_vertex_for_vertex_and_takes_its_colours():
 def test_only_vertices_with_a_reach_move_and_never_farther():
     fixed = small()
     with torch.no_grad():
-        fixed.offset.fill_(50.0)
-    torch.testing.assert_close(fixed.triangles().vertices, fixed.given)
+        fixed.body.offset.fill_(50.0)
+    torch.testing.assert_close(fixed.triangles().vertices, fixed.body.given)
     shape = small(reach=0.1)
     shape.adopt(box(), halves)
     before = shape.triangles().vertices.detach()
     with torch.no_grad():
-        shape.offset.fill_(50.0)
+        shape.body.offset.fill_(50.0)
     torch.testing.assert_close(shape.triangles().vertices.detach(), before + 0.1)
     shape.triangles().vertices.sum().backward()
     assert shape.parameter_groups()["offset"][0].grad is not None
@@ -68,10 +68,10 @@ def test_a_state_of_another_mesh_can_be_loaded_and_the_optimiser_keeps_its_param
     first, second = small(reach=0.1), small(reach=0.1)
     first.adopt(box(), halves)
     with torch.no_grad():
-        first.offset.uniform_(-1, 1)
-    parameter = second.offset
+        first.body.offset.uniform_(-1, 1)
+    parameter = second.body.offset
     second.load_state_dict(first.state_dict())
-    assert second.offset is parameter and parameter.shape == first.offset.shape
+    assert second.body.offset is parameter and parameter.shape == first.body.offset.shape
     torch.testing.assert_close(second.triangles().vertices, first.triangles().vertices)
     points = torch.rand(20, 3) - 0.5
     torch.testing.assert_close(second.color_at(points), first.color_at(points))

@@ -160,10 +160,20 @@ def _finite(values: Tensor) -> ndarray:
     return found
 
 
-def _spread(values: ndarray, texels: Texels, size: int) -> ndarray:
+def _spread(values: ndarray, texels: Texels, size: int) -> UInt8[ndarray, "size size 3"]:
     """Make a texture of the texels' values; others take that of the nearest one."""
     texture = np.zeros((size * size, 3), dtype=np.uint8)
     texture[texels.index] = values
+    return dilate(texture.reshape(size, size, 3), texels)
+
+
+def dilate(texture: UInt8[ndarray, "size size 3"], texels: Texels) -> UInt8[ndarray, "size size 3"]:
+    """Give every texel outside all charts the colour of the nearest texel inside one.
+
+    Raises:
+        InputError: there are no texels inside charts.
+    """
+    size = texture.shape[0]
     empty = np.ones(size * size, dtype=bool)
     empty[texels.index] = False
     if empty.all():

@@ -97,31 +97,50 @@ class Nearest:
     """Barycentric, of the triangle's corners in the order of its face row."""
 
 
+class NearestFinder:
+    """A bounding volume hierarchy over the triangles of a mesh, to be asked again and again.
+
+    Args:
+        mesh: its shape alone matters.
+        device: where points come from and answers go to.
+    """
+
+    def __init__(self, mesh: Mesh, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._mesh = _on_device(mesh, str(self.device), winding=False)
+
+    def __call__(self, points: Float[Tensor, "points 3"]) -> Nearest:
+        """Find the point of the mesh that is nearest to each point; no gradient."""
+        points = points.detach().to(self.device, torch.float32).contiguous()
+        count = len(points)
+        found = Nearest(
+            torch.zeros(count, device=self.device),
+            torch.zeros(count, dtype=torch.int32, device=self.device),
+            torch.zeros(count, 3, device=self.device),
+        )
+        inputs = [self._mesh.id, points, found.distance, found.face, found.weight]
+        launch_split(_nearest_kernel, count, inputs, self.device)
+        return found
+
+
 def nearest_to(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Nearest:
     """Find the point of a mesh that is nearest to each point."""
-    count = len(points)
-    found = Nearest(
-        torch.zeros(count), torch.zeros(count, dtype=torch.int32), torch.zeros(count, 3)
-    )
-    surface = _on_device(mesh, winding=False)
-    inputs = [surface.id, _as_tensor(points), found.distance, found.face, found.weight]
-    launch_split(_nearest_kernel, count, inputs, "cpu")
-    return found
+    return NearestFinder(mesh)(_as_tensor(points))
 
 
 def signed_distances(mesh: Mesh, points: Float[ndarray, "points 3"]) -> Float[ndarray, " points"]:
     """Return the distance to the surface, negative inside, world units."""
-    surface = _on_device(mesh, winding=True)
+    surface = _on_device(mesh, "cpu", winding=True)
     distance = torch.zeros(len(points))
     inputs = [surface.id, _as_tensor(points), distance]
     launch_split(_signed_kernel, len(points), inputs, "cpu")
     return distance.numpy().astype(np.float64)
 
 
-def _on_device(mesh: Mesh, *, winding: bool) -> wp.Mesh:
+def _on_device(mesh: Mesh, device: str, *, winding: bool) -> wp.Mesh:
     return wp.Mesh(
-        points=wp.array(mesh.vertices.astype(np.float32), dtype=wp.vec3, device="cpu"),
-        indices=wp.array(mesh.faces.reshape(-1).astype(np.int32), dtype=wp.int32, device="cpu"),
+        points=wp.array(mesh.vertices.astype(np.float32), dtype=wp.vec3, device=device),
+        indices=wp.array(mesh.faces.reshape(-1).astype(np.int32), dtype=wp.int32, device=device),
         support_winding_number=winding,
     )
 

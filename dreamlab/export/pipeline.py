@@ -2,7 +2,8 @@
 
 density grid -> threshold -> surface (clean, smooth) -> simplify -> unwrap -> bake -> write -> check
 
-Simplification comes before the unwrap, whose time grows faster than the number of triangles.
+Simplification comes before the unwrap, whose time grows faster than the number of triangles. A
+representation with a texture of its own (`Atlased`) is written as it is, and checked.
 Every step that could harm the shape is measured by the silhouette IoU against the renders.
 """
 
@@ -18,7 +19,15 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import HasMaterial, Representation, Shape, Splats, Splatted, Volume
+from dreamlab.core.protocols import (
+    Atlased,
+    HasMaterial,
+    Representation,
+    Shape,
+    Splats,
+    Splatted,
+    Volume,
+)
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
@@ -36,6 +45,7 @@ from dreamlab.ops.mesh.clean import (
 )
 from dreamlab.ops.mesh.settings import Method
 from dreamlab.ops.mesh.simplify import simplify
+from dreamlab.ops.mesh.texels import rasterize
 from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.surface import extract_surface
@@ -69,7 +79,8 @@ class ExportReport:
     holes_filled: int
     watertight: bool
     smoothed: bool
-    unwrap_method: Method
+    unwrap_method: Method | None
+    """None for a representation that had been unwrapped before."""
     unwrap_seconds: float
     uv_overlap: float
     """Share of the covered texels that two triangles claim."""
@@ -137,7 +148,83 @@ def export_model(
         InputError: there is no surface to export, or `folder` cannot be written.
     """
     phase = _Phases(on_phase)
-    device = _device(representation)
+    make = _as_it_is if isinstance(representation, Atlased) else _painted_anew
+    made = make(representation, reference, config, phase)
+    mesh, texture = made.mesh, made.painted.texture
+    assert texture is not None
+    if "ply" in config.formats:
+        colors = vertex_colors(mesh, representation.color_at, _device(representation))
+        mesh = replace(mesh, colors=colors)
+    with phase("write"):
+        splats = representation.splats() if isinstance(representation, Splatted) else None
+        files = _write(folder, mesh, made.painted, splats, config, name=slug(name), extras=extras)
+    with phase("check"):
+        checks = _check(folder, config, slug(name), len(texture))
+    iou = _iou(mesh, reference)
+    warnings = [made.warning] if made.warning else []
+    warnings += [f"check failed: {c.name} ({c.found})" for c in checks if not c.passed]
+    if iou < LOW_IOU:
+        warnings.append(f"the outline of the mesh fits the renders only to an IoU of {iou:.3f}")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return ExportReport(
+        threshold=made.threshold,
+        silhouette_iou=round(iou, 4),
+        faces=len(mesh.faces),
+        vertices=len(mesh.vertices),
+        components_kept=made.kept,
+        components_dropped=made.dropped,
+        holes_filled=made.holes,
+        watertight=is_watertight(mesh),
+        smoothed=made.smoothed,
+        unwrap_method=made.unwrap_method,
+        unwrap_seconds=round(made.unwrap_seconds, 3),
+        uv_overlap=made.overlap,
+        files=[path.name for path in files],
+        seconds=phase.seconds,
+        checks=checks,
+        warnings=warnings,
+    )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is to be written, and how it was made."""
+
+    mesh: Mesh
+    """Without cuts, with normals."""
+    painted: Mesh
+    """Cut along seams, with UV and texture."""
+    overlap: float
+    kept: int
+    threshold: float | None = None
+    dropped: int = 0
+    holes: int = 0
+    smoothed: bool = False
+    unwrap_method: Method | None = None
+    unwrap_seconds: float = 0.0
+    warning: str | None = None
+
+
+def _as_it_is(
+    representation: Any, reference: SilhouetteReference, config: ExportConfig, phase: _Phases
+) -> _Made:
+    """Take over the atlas and the texture of the representation."""
+    with phase("extract"), torch.no_grad():
+        painted = representation.painted_mesh()
+        mesh = _not_empty(representation.triangles().to_mesh())
+        mesh = replace(mesh, normals=vertex_normals(mesh))
+        overlap = rasterize(painted.uv, painted.faces, len(painted.texture)).overlap
+    return _Made(mesh, painted, overlap, kept=drop_components(mesh, 0.0)[1])
+
+
+def _painted_anew(
+    representation: Representation,
+    reference: SilhouetteReference,
+    config: ExportConfig,
+    phase: _Phases,
+) -> _Made:
+    """Find the surface, repair, simplify and unwrap it, and paint a texture."""
     surface, threshold = _surface(representation, reference, config, phase)
     with phase("clean"):
         repaired = _clean(surface, config)
@@ -146,7 +233,6 @@ def export_model(
         mesh = simplify(mesh, config.max_faces)
         mesh, kept, fragments = drop_components(mesh, config.min_component_share)
         mesh = replace(mesh, normals=vertex_normals(mesh))
-        iou = _iou(mesh, reference)
     with phase("unwrap") as report_fraction:
         unwrapped = unwrap(
             mesh,
@@ -160,43 +246,30 @@ def export_model(
             unwrapped.mesh,
             representation.color_at,
             config.texture_size,
-            device=device,
+            device=_device(representation),
             on_progress=report_fraction,
         )
         painted = replace(unwrapped.mesh, texture=texture)
         if isinstance(representation, HasMaterial) and representation.has_material:
-            material_at, size = representation.material, config.texture_size
-            painted = bake_material(painted, texels, material_at, size, device=device)
-        if "ply" in config.formats:
-            mesh = replace(mesh, colors=vertex_colors(mesh, representation.color_at, device))
-    with phase("write"):
-        splats = representation.splats() if isinstance(representation, Splatted) else None
-        files = _write(folder, mesh, painted, splats, config, name=slug(name), extras=extras)
-    with phase("check"):
-        checks = _check(folder, config, slug(name))
-    warnings = [unwrapped.warning] if unwrapped.warning else []
-    warnings += [f"check failed: {c.name} ({c.found})" for c in checks if not c.passed]
-    if iou < LOW_IOU:
-        warnings.append(f"the outline of the mesh fits the renders only to an IoU of {iou:.3f}")
-    for warning in warnings:
-        logger.warning("%s", warning)
-    return ExportReport(
+            painted = bake_material(
+                painted,
+                texels,
+                representation.material,
+                config.texture_size,
+                device=_device(representation),
+            )
+    return _Made(
+        mesh,
+        painted,
+        texels.overlap,
+        kept,
         threshold=threshold,
-        silhouette_iou=round(iou, 4),
-        faces=len(mesh.faces),
-        vertices=len(mesh.vertices),
-        components_kept=kept,
-        components_dropped=repaired.dropped + fragments,
-        holes_filled=repaired.holes,
-        watertight=is_watertight(mesh),
+        dropped=repaired.dropped + fragments,
+        holes=repaired.holes,
         smoothed=smoothed,
         unwrap_method=unwrapped.method,
-        unwrap_seconds=round(unwrapped.seconds, 3),
-        uv_overlap=texels.overlap,
-        files=[path.name for path in files],
-        seconds=phase.seconds,
-        checks=checks,
-        warnings=warnings,
+        unwrap_seconds=unwrapped.seconds,
+        warning=unwrapped.warning,
     )
 
 
@@ -309,9 +382,9 @@ def _write(
     return files
 
 
-def _check(folder: Path, config: ExportConfig, name: str) -> list[Check]:
+def _check(folder: Path, config: ExportConfig, name: str, texture_size: int) -> list[Check]:
     if "glb" not in config.formats:
         return []
     return check_glb(
-        folder / "model.glb", name=name, height=config.height, texture_size=config.texture_size
+        folder / "model.glb", name=name, height=config.height, texture_size=texture_size
     )

@@ -10,7 +10,10 @@ Format = Literal["glb", "obj", "ply", "stl"]
 
 @dataclass(frozen=True, slots=True)
 class ExportConfig:
-    """How the optimised object becomes files."""
+    """How the optimised object becomes files; an object with a texture (uv_mesh) keeps its own.
+
+    For that one the settings from `resolution` on have no effect.
+    """
 
     formats: tuple[Format, ...] = ("glb",)
     """Files to write: glb, obj (with mtl and png), ply (vertex colours), stl (shape only)."""

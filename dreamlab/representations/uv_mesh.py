@@ -22,6 +22,7 @@ charts cover, so that its weight does not depend on n.
 Source: texture refinement of DreamGaussian (Tang et al. 2024), section 3.3; atlas: `ops.mesh`.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,6 +46,8 @@ from dreamlab.ops.mesh.unwrap import unwrap
 from dreamlab.ops.triangles.distance import NearestFinder
 from dreamlab.ops.triangles.texture import texture
 from dreamlab.representations.given_mesh import GivenMesh, ball, check_place
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 18
 """Points asked at once; bounds memory."""
@@ -263,6 +266,8 @@ class UVMesh(nn.Module):
             texture_size=config.texture_size,
             time_limit=config.unwrap_time_limit,
         )
+        if found.warning:
+            logger.warning("%s", found.warning)
         self.body.become(mesh)
         self.atlas.take(found.mesh, found.source)
         self._finder = None

@@ -22,6 +22,7 @@ DEFAULT_RATES: dict[str, Scalar] = {
     "background": 1e-3,
     "distance": 2e-3,
     "offset": 1e-2,
+    "texture": 2e-2,
     "mean": 2e-3,
     "scale": 5e-3,
     "rotation": 5e-3,

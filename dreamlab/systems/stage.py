@@ -344,8 +344,8 @@ class Stage:
         if not isinstance(self.representation, Adopting):
             raise InputError(
                 f"stage {self.name!r} cannot start from a model: a {name} cannot become a mesh.",
-                f"set stages.{self.name}.start_from to null, or use dmtet, gaussians or "
-                "textured_mesh.",
+                f"set stages.{self.name}.start_from to null, or use dmtet, gaussians, "
+                "textured_mesh or uv_mesh.",
             )
         for field, _ in self._particles:
             field.adopt(start.mesh, start.color_at)

@@ -18,7 +18,7 @@ from dreamlab.export.files.reload import load_glb
 from dreamlab.export.pipeline import ExportConfig, export_model
 from dreamlab.ops.triangles.raycast import silhouette
 from dreamlab.ops.volume.threshold import SilhouetteReference
-from dreamlab.representations import gaussians
+from dreamlab.representations import gaussians, uv_mesh
 
 SMALL = {"resolution": 48, "max_faces": 2000, "texture_size": 256, "unwrap": "box"}
 
@@ -175,3 +175,21 @@ def test_gaussians_are_also_written_as_they_are_where_the_mesh_stands(tmp_path):
     low, high = splats.means.amin(dim=0), splats.means.amax(dim=0)
     assert low[2] == pytest.approx(0, abs=0.1) and high[2] == pytest.approx(2, abs=0.1)
     torch.testing.assert_close(splats.colors, cloud.splats().colors, atol=1e-3, rtol=0)
+
+
+def test_a_texture_is_written_as_it_was_optimised(tmp_path):
+    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    mesh = Mesh(sphere.vertices.astype(np.float32), sphere.faces.astype(np.int64))
+    shape = uv_mesh.build(uv_mesh.Config(texture_size=128, unwrap="box", max_faces=2000))
+    shape.adopt(mesh, octant_color)
+    cameras = views()
+    reference = SilhouetteReference(cameras, silhouette(mesh, cameras, 64, 64).float())
+    report = export(shape, tmp_path, reference, formats=("glb", "obj", "ply", "stl"))
+    assert report.valid and report.warnings == []
+    assert report.watertight and report.silhouette_iou > 0.97 and report.uv_overlap < 0.005
+    assert report.unwrap_method is None and "bake" not in report.seconds
+    written = trimesh.load_scene(tmp_path / "model.glb", process=False).to_mesh()
+    painted = shape.painted_mesh()
+    assert report.faces == len(written.faces) == len(painted.faces) <= 2000
+    picture = np.asarray(written.visual.material.baseColorTexture.convert("RGB"))
+    np.testing.assert_array_equal(picture, painted.texture)

@@ -177,7 +177,7 @@ def dilate(texture: UInt8[ndarray, "size size 3"], texels: Texels) -> UInt8[ndar
     empty = np.ones(size * size, dtype=bool)
     empty[texels.index] = False
     if empty.all():
-        raise InputError("no triangle covers a texel.", "raise export.texture_size.")
+        raise InputError("no triangle covers a texel.", "raise texture_size.")
     nearest = np.zeros((2, size, size), dtype=np.int32)
     distance_transform_edt(
         empty.reshape(size, size), return_distances=False, return_indices=True, indices=nearest

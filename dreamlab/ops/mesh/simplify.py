@@ -25,7 +25,7 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
     if max_faces < MIN_FACES:
         raise InputError(
             f"the face budget is {max_faces}, at least {MIN_FACES} are needed.",
-            "raise export.max_faces.",
+            "raise max_faces.",
         )
     if len(mesh.faces) <= max_faces:
         return mesh
@@ -40,6 +40,6 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
     if len(simple.faces) > max_faces:
         raise InputError(
             f"the mesh cannot be reduced to {max_faces} faces; {len(simple.faces)} were reached.",
-            "raise export.max_faces or lower export.resolution.",
+            "raise max_faces, or lower the resolution that the mesh is extracted at.",
         )
     return simple

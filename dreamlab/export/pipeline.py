@@ -54,6 +54,7 @@ from dreamlab.ops.volume.threshold import (
     find_threshold,
     mean_iou,
 )
+from dreamlab.ops.volume.tsdf import fused_surface
 
 SMOOTHING_COST = 0.002
 """Silhouette IoU that smoothing may cost; it is undone if it costs more."""
@@ -68,7 +69,7 @@ class ExportReport:
     """What was made of the object, for report.json."""
 
     threshold: float | None
-    """Density of the surface; none for a representation that is a mesh."""
+    """Density of the surface; none for a mesh, and for a surface from depth."""
     silhouette_iou: float
     """Of the exported mesh and the rendered opacity above 1/2, mean over the reference views."""
     faces: int
@@ -287,13 +288,16 @@ def _surface(
     config: ExportConfig,
     phase: _Phases,
 ) -> tuple[Mesh, float | None]:
-    """Return the surface and its density; find that first if none is given and it is no mesh."""
+    """Return the surface, and its density if it is one of the density, which may be found first."""
     if isinstance(representation, Shape):
         with phase("extract"), torch.no_grad():
             return _not_empty(representation.triangles().to_mesh()), None
+    half_extent = representation.half_extent
+    if config.surface == "tsdf":
+        with phase("extract"):
+            return fused_surface(reference, half_extent, config.resolution), None
     if not isinstance(representation, Volume):
         raise TypeError(f"a {type(representation).__name__} is neither a mesh nor a volume")
-    half_extent = representation.half_extent
     with phase("density"):
         density = representation.density_grid(config.resolution)
     threshold = config.threshold

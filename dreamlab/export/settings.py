@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dreamlab.ops.mesh.settings import MIN_FACES, Method
+from dreamlab.ops.volume.settings import SurfaceMethod
 
 Format = Literal["glb", "obj", "ply", "stl"]
 
@@ -21,8 +22,11 @@ class ExportConfig:
     """Height of the model in the file, metres."""
     resolution: int = 128
     """Nodes along each axis of the grid that the surface is extracted from."""
+    surface: SurfaceMethod = "density"
+    """How the surface is found: `density` (where it has the outline of the renders) or `tsdf` (fused
+    from their depth)."""
     threshold: float | None = None
-    """Density of the surface; unset finds the one whose outline fits the renders."""
+    """Density of the surface, if that is asked for; unset finds the one that fits the renders."""
     min_component_share: float = 0.01
     """Loose pieces with less than this share of the surface are dropped."""
     max_hole_edges: int = 64

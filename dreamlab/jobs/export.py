@@ -3,14 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dreamlab.core.cameras import Cameras
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
@@ -21,9 +19,8 @@ from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.picture import makes_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
-from dreamlab.ops.volume.threshold import SilhouetteReference
 from dreamlab.priors.load import resolve_model
-from dreamlab.systems.stage import Stage
+from dreamlab.systems.stage import silhouettes
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, load_trained
 
@@ -32,8 +29,6 @@ REFERENCE_SIZE = 128
 REFERENCE_RINGS = ((8, 0.0, 0.0), (8, 22.5, 30.0))
 """Rings of reference views: their number, turn and elevation, degrees; elevations are kept inside
 those that were trained."""
-CHUNK = 4
-"""Views rendered at once; bounds memory."""
 SECTION = "export."
 
 
@@ -48,19 +43,6 @@ class Exported:
     def glb(self) -> Path | None:
         """The GLB, if that format was asked for."""
         return next((path for path in self.files if path.suffix == ".glb"), None)
-
-
-def silhouettes(stage: Stage) -> SilhouetteReference:
-    """Render the opacity of a stage from two rings of views."""
-    rings = [stage.view_around(n, turned=turn, elevation=up) for n, turn, up in REFERENCE_RINGS]
-    cameras = Cameras(
-        **{f.name: torch.cat([getattr(ring, f.name) for ring in rings]) for f in fields(Cameras)}
-    )
-    alphas: list[Tensor] = []
-    for start in range(0, len(cameras), CHUNK):
-        render = stage.render(cameras[start : start + CHUNK], REFERENCE_SIZE, REFERENCE_SIZE)
-        alphas.append(render.alpha)
-    return SilhouetteReference(cameras, torch.cat(alphas))
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
@@ -103,7 +85,7 @@ def export_trained(
         folder.exports.mkdir(exist_ok=True)
         report = export_model(
             trained.stage.representation,
-            silhouettes(trained.stage),
+            silhouettes(trained.stage, REFERENCE_RINGS, REFERENCE_SIZE),
             config.export,
             folder.exports,
             name=config.prompt,

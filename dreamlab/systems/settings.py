@@ -11,6 +11,7 @@ from dreamlab.core.schedules import Scalar
 from dreamlab.guidance.encoder_gradient import EncoderGradient
 from dreamlab.guidance.pgc import PixelGradientConfig
 from dreamlab.guidance.prompts import PromptConfig
+from dreamlab.ops.volume.settings import SurfaceMethod
 from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
 
@@ -115,6 +116,9 @@ class StageConfig:
     """Weight of each regulariser by name; those left out are not used."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and learning rates."""
+    surface: SurfaceMethod = "density"
+    """How the next stage finds the surface, if this object is no mesh: `density` cuts it where it has
+    the outline that is seen, `tsdf` fuses the depth of views."""
     start_from: str | None = None
     """`previous` goes on with the object of the stage before; the path of a model (glb, obj, ply,
     stl) or of Gaussians (ply) starts from that; none starts afresh."""

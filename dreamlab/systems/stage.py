@@ -6,8 +6,8 @@ Progress is step / steps, in [0, 1). Every random number of a step comes from a 
 function of (seed, stage, step, purpose) alone, so a resumed run repeats an uninterrupted one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
@@ -33,6 +33,7 @@ from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.ops.volume.surface import extract_surface
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
+from dreamlab.ops.volume.tsdf import fused_surface
 from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
@@ -41,10 +42,17 @@ from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
 from dreamlab.systems.settings import StageConfig
 
-OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
-"""Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
 PREVIEW_ELEVATION = 15.0
 """Degrees above the horizon, as far as the training views go that high."""
+OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
+"""Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
+RINGS = ((8, 0.0, -90.0), (8, 22.5, PREVIEW_ELEVATION), (8, 0.0, 90.0))
+"""Rings of views whose depth is fused: their number, turn and elevation, degrees; elevations are
+kept inside those that were trained."""
+ALMOST_EMPTY = 1e-4
+"""Opacity below which there is no depth."""
+CHUNK = 4
+"""Views rendered at once; bounds memory."""
 
 
 class Renderer(Protocol):
@@ -381,11 +389,36 @@ def surface_of(stage: Stage) -> Mesh:
             f"stage {stage.name!r} makes a picture, which has no surface.",
             "let no stage start from it, and export nothing.",
         )
-    cameras = stage.view_around(OUTLINE_VIEWS)
-    alpha = stage.render(cameras, OUTLINE_SIZE, OUTLINE_SIZE).alpha
-    density, half_extent = representation.density_grid(OUTLINE_SIZE), representation.half_extent
-    threshold = find_threshold(density, half_extent, SilhouetteReference(cameras, alpha)).value
+    half_extent = representation.half_extent
+    if stage.config.surface == "tsdf":
+        return fused_surface(silhouettes(stage, RINGS, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
+    reference = silhouettes(stage, ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),), OUTLINE_SIZE)
+    density = representation.density_grid(OUTLINE_SIZE)
+    threshold = find_threshold(density, half_extent, reference).value
     return extract_surface(density, threshold, half_extent)
+
+
+def silhouettes(
+    stage: Stage, rings: Sequence[tuple[int, float, float]], size: int
+) -> SilhouetteReference:
+    """Render opacity and depth of a stage from rings of views.
+
+    Args:
+        stage: what is looked at.
+        rings: number of views, turn and elevation of each ring, degrees; elevations are kept inside
+            those that were trained.
+        size: height and width of the renders, pixels.
+    """
+    around = [stage.view_around(n, turned=turn, elevation=up) for n, turn, up in rings]
+    cameras = Cameras(
+        **{f.name: torch.cat([getattr(ring, f.name) for ring in around]) for f in fields(Cameras)}
+    )
+    alphas, depths = [], []
+    for start in range(0, len(cameras), CHUNK):
+        render = stage.render(cameras[start : start + CHUNK], size, size)
+        alphas.append(render.alpha)
+        depths.append(render.depth / render.alpha.clamp(min=ALMOST_EMPTY))
+    return SilhouetteReference(cameras, torch.cat(alphas), torch.cat(depths))
 
 
 def _find_parts(name: str, config: StageConfig) -> dict[str, Component]:

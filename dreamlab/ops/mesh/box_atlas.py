@@ -142,7 +142,7 @@ def _pack(extent: ndarray, size: int, padding: int) -> tuple[float, Int[ndarray,
     if place is None:
         raise InputError(
             f"{len(extent)} charts do not fit a texture of {size} texels.",
-            "raise export.texture_size or lower export.max_faces.",
+            "raise texture_size or lower max_faces.",
         )
     for _ in range(DENSITY_ROUNDS):
         density = (low + high) / 2

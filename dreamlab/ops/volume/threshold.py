@@ -41,6 +41,8 @@ class SilhouetteReference:
     cameras: Cameras
     alpha: Float[Tensor, "views height width 1"]
     """Opacity in [0, 1]."""
+    depth: Float[Tensor, "views height width 1"] | None = None
+    """Mean distance along the ray, world units, where it is opaque; only `tsdf` needs it."""
 
     @property
     def mask(self) -> Bool[Tensor, "views height width 1"]:

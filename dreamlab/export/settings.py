@@ -23,7 +23,7 @@ class ExportConfig:
     resolution: int = 128
     """Nodes along each axis of the grid that the surface is extracted from."""
     surface: SurfaceMethod = "density"
-    """How the surface is found: `density` (where it has the outline of the renders) or `tsdf` (fused
+    """How the surface is found: `density` (where it has the outline that is seen) or `tsdf` (fused
     from their depth)."""
     threshold: float | None = None
     """Density of the surface, if that is asked for; unset finds the one that fits the renders."""

@@ -20,7 +20,7 @@ from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.picture import makes_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.priors.load import resolve_model
-from dreamlab.systems.stage import silhouettes
+from dreamlab.systems.stage import depth_views, silhouettes
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, load_trained
 
@@ -83,9 +83,13 @@ def export_trained(
     """Write the model of a trained stage to exports/; the phase is called "export"."""
     with phases.phase("export") as moved:
         folder.exports.mkdir(exist_ok=True)
+        if config.export.surface == "tsdf":
+            reference = depth_views(trained.stage, REFERENCE_SIZE)
+        else:
+            reference = silhouettes(trained.stage, REFERENCE_RINGS, REFERENCE_SIZE)
         report = export_model(
             trained.stage.representation,
-            silhouettes(trained.stage, REFERENCE_RINGS, REFERENCE_SIZE),
+            reference,
             config.export,
             folder.exports,
             name=config.prompt,

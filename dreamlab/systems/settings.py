@@ -117,8 +117,8 @@ class StageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and learning rates."""
     surface: SurfaceMethod = "density"
-    """How the next stage finds the surface, if this object is no mesh: `density` cuts it where it has
-    the outline that is seen, `tsdf` fuses the depth of views."""
+    """How the next stage finds the surface, if this object is no mesh: `density` cuts it where it
+    has the outline that is seen, `tsdf` fuses the depth of views."""
     start_from: str | None = None
     """`previous` goes on with the object of the stage before; the path of a model (glb, obj, ply,
     stl) or of Gaussians (ply) starts from that; none starts afresh."""

@@ -46,9 +46,9 @@ PREVIEW_ELEVATION = 15.0
 """Degrees above the horizon, as far as the training views go that high."""
 OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
 """Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
-RINGS = ((8, 0.0, -90.0), (8, 22.5, PREVIEW_ELEVATION), (8, 0.0, 90.0))
-"""Rings of views whose depth is fused: their number, turn and elevation, degrees; elevations are
-kept inside those that were trained."""
+DEPTH_RINGS = ((8, 0.0, -45.0), (8, 22.5, 0.0), (8, 0.0, 45.0))
+"""Rings of views whose depth is fused: their number, turn and elevation, degrees. They look from
+below too, whatever was trained: what no view sees counts as inside."""
 ALMOST_EMPTY = 1e-4
 """Opacity below which there is no depth."""
 CHUNK = 4
@@ -246,17 +246,23 @@ class Stage:
             )
 
     def view_around(
-        self, num_views: int, *, elevation: float = PREVIEW_ELEVATION, turned: float = 0.0
+        self,
+        num_views: int,
+        *,
+        elevation: float = PREVIEW_ELEVATION,
+        turned: float = 0.0,
+        as_trained: bool = True,
     ) -> Cameras:
         """Return cameras evenly around the object, at the middle of the training distances.
 
         Args:
             num_views: number of cameras; the first sees the front if `turned` is 0.
-            elevation: degrees; clipped to the elevations that were trained.
+            elevation: degrees.
             turned: degrees that are added to the azimuths.
+            as_trained: clip the elevation to those that were trained.
         """
         ranges = self.config.cameras
-        low, high = ranges.elevation
+        low, high = ranges.elevation if as_trained else (elevation, elevation)
         constant = torch.ones(num_views)
         return orbit_cameras(
             turned + torch.arange(num_views) * (360.0 / num_views),
@@ -391,25 +397,37 @@ def surface_of(stage: Stage) -> Mesh:
         )
     half_extent = representation.half_extent
     if stage.config.surface == "tsdf":
-        return fused_surface(silhouettes(stage, RINGS, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
+        return fused_surface(depth_views(stage, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
     reference = silhouettes(stage, ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),), OUTLINE_SIZE)
     density = representation.density_grid(OUTLINE_SIZE)
     threshold = find_threshold(density, half_extent, reference).value
     return extract_surface(density, threshold, half_extent)
 
 
+def depth_views(stage: Stage, size: int) -> SilhouetteReference:
+    """Render the views whose depth is fused, `size` pixels high and wide."""
+    return silhouettes(stage, DEPTH_RINGS, size, as_trained=False)
+
+
 def silhouettes(
-    stage: Stage, rings: Sequence[tuple[int, float, float]], size: int
+    stage: Stage,
+    rings: Sequence[tuple[int, float, float]],
+    size: int,
+    *,
+    as_trained: bool = True,
 ) -> SilhouetteReference:
     """Render opacity and depth of a stage from rings of views.
 
     Args:
         stage: what is looked at.
-        rings: number of views, turn and elevation of each ring, degrees; elevations are kept inside
-            those that were trained.
+        rings: number of views, turn and elevation of each ring, degrees.
         size: height and width of the renders, pixels.
+        as_trained: clip elevations to those that were trained.
     """
-    around = [stage.view_around(n, turned=turn, elevation=up) for n, turn, up in rings]
+    around = [
+        stage.view_around(n, turned=turn, elevation=up, as_trained=as_trained)
+        for n, turn, up in rings
+    ]
     cameras = Cameras(
         **{f.name: torch.cat([getattr(ring, f.name) for ring in around]) for f in fields(Cameras)}
     )

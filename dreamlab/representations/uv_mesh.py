@@ -43,7 +43,7 @@ from dreamlab.ops.mesh.settings import MIN_FACES, Method
 from dreamlab.ops.mesh.simplify import simplify
 from dreamlab.ops.mesh.texels import Texels, rasterize
 from dreamlab.ops.mesh.unwrap import unwrap
-from dreamlab.ops.triangles.distance import NearestFinder
+from dreamlab.ops.triangles.distance import Nearest, NearestFinder
 from dreamlab.ops.triangles.texture import texture
 from dreamlab.representations.given_mesh import GivenMesh, ball, check_place
 
@@ -180,7 +180,7 @@ class UVMesh(nn.Module):
         self.body = GivenMesh(ball(), config.reach)
         self.atlas = Atlas(config.texture_size)
         self.texture = nn.Parameter(torch.zeros(config.texture_size, config.texture_size, 3))
-        self._finder: tuple[object, NearestFinder] | None = None
+        self._finder: tuple[Tensor, NearestFinder] | None = None
         self.register_load_state_dict_post_hook(_forget)
         self._unwrap(ball(), "box")
 
@@ -273,10 +273,14 @@ class UVMesh(nn.Module):
         self._finder = None
         return found.mesh
 
-    def _nearest(self, points: Tensor) -> Any:
-        state = (self.body.offset._version, str(points.device))
-        if self._finder is None or self._finder[0] != state:
-            self._finder = (state, NearestFinder(self.triangles().to_mesh(), points.device))
+    def _nearest(self, points: Tensor) -> Nearest:
+        surface = self.triangles()
+        now = surface.vertices.detach()
+        known = self._finder[0] if self._finder else None
+        # optimisers may change parameters without a trace in their version: compare values
+        if known is None or known.device != now.device or not torch.equal(known, now):
+            self._finder = (now.clone(), NearestFinder(surface.to_mesh(), now.device))
+        assert self._finder is not None
         return self._finder[1](points)
 
 

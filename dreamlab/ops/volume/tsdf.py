@@ -1,15 +1,16 @@
 """A surface out of depth pictures: their signed distances along rays, truncated and averaged.
 
     s_i(x) = d_i(x) - |x - o_i|                 > 0 in front of what view i sees, < 0 behind it
-    w_i(x) = clamp(2 (1 + s_i / T), 0, 1)       1 down to s = -T/2, 0 from -T on: hidden
+    w_i(x) = clamp(2 (1 + s_i / T), h, 1)       1 down to s = -T/2, h from about -T on: hidden
              c                                  from s = T on: seen through
     F(x) = sum_i w_i clamp(s_i / T, -1, 1) / sum_i w_i
 
-F = 0 is the surface; F < 0 is inside. A ray that meets nothing has s = T along all its length, and
-so carves the outline; c is small, since a ray that grazes the object sees through what is just
-outside of it and is silent about what is just inside, which would wear the surface off. Nodes that
-are hidden in all views that could show them are inside, nodes outside of all pictures are outside.
-Nothing here has a gradient.
+F = 0 is the surface; F < 0 is inside; nodes outside of all pictures are outside. A ray that meets
+nothing has s = T along all its length, and so carves the outline. c is small, since a ray that
+grazes the object sees through what is just outside of it and is silent about what is just inside,
+which would wear the surface off. Where there is no surface near, c and h decide alone: what more
+than one view in ten sees through is outside, so that a pinhole in one view does not hollow the
+object out. Nothing here has a gradient.
 
 Glossary: `d_i(x)` depth, the distance along the ray, at the pixel where view i shows x, world
 units; `o_i` its camera; `T` truncation. Depth is read bilinearly between pixels of one surface and
@@ -36,6 +37,8 @@ TRUNCATION = 3.0
 """T in spacings of the grid."""
 CARVING = 0.05
 """c, the weight of rays that pass through."""
+HIDDEN = CARVING / 10
+"""h, the weight of rays that end before."""
 CHUNK = 1 << 20
 """Nodes that are looked up at once; bounds memory to about 100 MB."""
 
@@ -103,19 +106,17 @@ def _fuse(
 ) -> Float[Tensor, " nodes"]:
     """Return F at some points."""
     total = points.new_zeros(len(points))
-    weight, is_framed = torch.zeros_like(total), torch.zeros_like(total, dtype=torch.bool)
+    weight = torch.zeros_like(total)
     for view in range(len(cameras)):
         camera = cameras[view : view + 1]
         place, in_frame = _project(points, camera, depth.shape[2] / depth.shape[1])
         found = _read_depth(depth[view, ..., 0], place, truncation)
         s = (found - (points - camera.position[0]).norm(dim=-1)) / truncation
         s = torch.where(found > 0, s, 1.0)
-        w = torch.where(s < 1, (2 * (1 + s)).clamp(0, 1), CARVING) * in_frame
+        w = torch.where(s < 1, (2 * (1 + s)).clamp(HIDDEN, 1), CARVING) * in_frame
         total += w * s.clamp(-1, 1)
         weight += w
-        is_framed |= in_frame
-    unseen = torch.where(is_framed, -1.0, 1.0)
-    return torch.where(weight > 0, total / weight.clamp(min=1e-12), unseen)
+    return torch.where(weight > 0, total / weight.clamp(min=1e-12), 1.0)
 
 
 def _project(

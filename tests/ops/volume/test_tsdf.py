@@ -93,6 +93,16 @@ def test_one_view_gives_the_formula():
     torch.testing.assert_close(fused[:, 2, 2], expected, atol=1e-5, rtol=0)
 
 
+def test_a_pinhole_in_one_view_does_not_hollow_the_object_out():
+    cameras = all_around()
+    depth = trace(ball(), cameras, 32)
+    depth[0, 14:18, 14:18] = 0
+    fused = fuse_depth(depth, cameras, half_extent=1.0, resolution=21, truncation=0.15)
+    axis = torch.linspace(-1, 1, 21)
+    radius = torch.cartesian_prod(axis, axis, axis).norm(dim=1).reshape(21, 21, 21)
+    assert (fused[radius < 0.4] < 0).all() and (fused[radius > 0.75] > 0).all()
+
+
 def test_what_is_outside_of_every_picture_is_outside_and_what_is_hidden_inside():
     one = torch.ones(1)
     camera = orbit_cameras(0 * one, 0 * one, 3 * one, 20 * one)

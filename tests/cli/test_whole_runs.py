@@ -126,3 +126,23 @@ def test_the_default_recipe_makes_a_red_mushroom_whose_glb_agrees_with_its_field
     pixels = model.rgb[model.alpha[..., 0] > 0.9].numpy()
     red = (pixels[:, 0] > 0.5) & (pixels[:, 1:].max(axis=1) < 0.6 * pixels[:, 0])
     assert len(pixels) > 0.03 * np.prod(model.alpha.shape) and red.mean() > 0.25
+
+
+@pytest.mark.skipif(not HAS_WEIGHTS, reason="the embedded prior's weights are not in this tree")
+def test_a_texture_is_refined_and_written_as_it_is(tmp_path):
+    small = (
+        *SMALL,
+        "stages.gaussians.steps=6",
+        "stages.gaussians.representation.radius=0.5",
+        "stages.gaussians.representation.opacity=0.5",
+        "stages.refine.steps=3",
+        "stages.refine.milestones=[{until: 1.0, size: 32}]",
+        "stages.refine.representation.texture_size=128",
+        "stages.refine.representation.unwrap=box",
+    )
+    arguments = ["generate", "a red mushroom", "--recipe", "toybox-refine", *small]
+    with start(tmp_path, *arguments) as process:
+        *_, last = events_of(process)
+        assert process.wait() == 0
+    report = json.loads((tmp_path / last["folder"] / "report.json").read_text())
+    assert report["export"]["valid"] and report["export"]["unwrap_method"] is None

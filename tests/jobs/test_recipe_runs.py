@@ -40,6 +40,7 @@ def small(name: str) -> list[str]:
     return changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_a_recipe_runs_from_its_first_stage_to_its_files(tmp_path, tiny_model, name: str):
     overrides = [f"prior.model={tiny_model}", *small(name)]

@@ -42,7 +42,7 @@ def shape_of(trained: Trained) -> UVMesh:
     return shape
 
 
-@pytest.mark.parametrize("reach", [0.0, 0.05])
+@pytest.mark.parametrize("reach", [pytest.param(0.0, marks=pytest.mark.slow), 0.05])
 def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path, reach: float):
     representation = {"name": "uv_mesh", "texture_size": 64, "unwrap": "box", "reach": reach}
     plan = stages(representation=representation)

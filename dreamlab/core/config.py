@@ -21,7 +21,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError
+from yaml import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    SafeLoader,
+    ScalarEvent,
+    YAMLError,
+)
 from yaml import parse as yaml_events
 
 from dreamlab.core.errors import InputError, nearest
@@ -40,15 +47,19 @@ UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, Attribut
 SCHEDULE_KEYS = {"from": "start", "to": "stop", "begin": "begin", "end": "end", "ease": "ease"}
 
 
-def load_yaml(path: Path) -> Plain:
+def load_yaml(path: Path, max_characters: int = MAX_CHARACTERS) -> Plain:
     """Read a YAML file whose top level is a mapping with string keys.
+
+    Args:
+        path: of the file.
+        max_characters: a longer file is refused.
 
     Raises:
         InputError: the file is missing, is not YAML, or is not such a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        _check_yaml(text)
+        _check_yaml(text, max_characters)
         content = OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
     except OSError as error:
         raise InputError(
@@ -61,14 +72,19 @@ def load_yaml(path: Path) -> Plain:
     return _as_mapping(content, str(path))
 
 
-def _check_yaml(text: str) -> None:
-    """Refuse text whose size, depth or aliases could make reading it take unbounded time."""
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"it has {len(text)} characters, at most {MAX_CHARACTERS} are read")
+def _check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:
+    """Refuse text that could take unbounded time to read, or that asks for values from elsewhere.
+
+    OmegaConf would put environment variables in the place of `${oc.env:NAME}`.
+    """
+    if len(text) > max_characters:
+        raise ValueError(f"it has {len(text)} characters, at most {max_characters} are read")
     depth = 0
     for event in yaml_events(text, Loader=SafeLoader):
         if isinstance(event, AliasEvent):
             raise ValueError(f"aliases (*{event.anchor}) are not supported, write the value out")
+        if isinstance(event, ScalarEvent) and "${" in event.value:
+            raise ValueError("interpolation (${...}) is not supported, write the value out")
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} deep")

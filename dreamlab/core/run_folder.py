@@ -8,6 +8,7 @@ loses nothing that was finished. No torch here: the web process reads run folder
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from dreamlab.core.errors import InputError
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{writer}.part{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -55,6 +57,9 @@ class RunFolder:
         self.root = root
         self.config = root / "config.yaml"
         self.job = root / "job.json"
+        self.lock = root / "job.lock"
+        self.control = root / "control.json"
+        self.favourite = root / "favourite"
         self.events = root / "events.jsonl"
         self.log = root / "log.txt"
         self.previews = root / "previews"

@@ -123,21 +123,29 @@ def export(
     config = _with_overrides(folder, formats, overrides)
     _check_makes_object(folder, config)
     chosen = pick_device(device)
-    before = state.read(folder) if folder.job.exists() else state.create(folder)
-    state.begin(folder)
-    try:
-        with log_to(folder.log):
-            trained = load_run(folder, config, chosen)
-            exported = export_trained(trained, config, folder, Phases(folder, on_event))
-    except BaseException:
-        ended = before.state if before.state in ("done", "stopped") else "failed"
-        state.finish(folder, ended, before.reason, before.fix)
-        raise
-    if trained.is_finished:
-        state.finish(folder, "done")
-    else:
-        state.finish(folder, "stopped", before.reason, before.fix)
-    _update_report(folder, config.export, exported)
+    with state.held(folder):
+        before = state.read_record(folder) if folder.job.exists() else state.create(folder)
+        if before.state == "queued" and before.is_queued:
+            raise InputError(
+                f"{folder.root} is queued.",
+                "wait for it, or pause it first: `dreamlab jobs pause`.",
+            )
+        state.begin(folder, str(chosen))
+        try:
+            with log_to(folder.log):
+                trained = load_run(folder, config, chosen)
+                exported = export_trained(trained, config, folder, Phases(folder, on_event))
+        except BaseException:
+            at_rest = before.state in (*state.AT_REST, "done")
+            state.finish(folder, before.state if at_rest else "failed", before.reason, before.fix)
+            raise
+        if trained.is_finished:
+            state.finish(folder, "done")
+        else:
+            waits = before.state in ("paused", "cancelled")
+            ended = before.state if waits else "stopped"
+            state.finish(folder, ended, before.reason, before.fix)
+        _update_report(folder, config.export, exported)
     return exported
 
 

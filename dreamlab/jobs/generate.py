@@ -2,8 +2,9 @@
 
 Phases: "load prior", one for each stage, "export", "turntable"; where the last stage makes a
 picture, "picture" instead of the last two. A run that is stopped keeps what it has and exports it;
-one that fails says why in job.json and can be resumed; an export that fails leaves the trained
-checkpoint, pictures and report behind.
+one that is paused, cancelled or handed back ends with a checkpoint; one that fails says why in
+job.json and can be resumed; an export that fails leaves the trained checkpoint, pictures and report
+behind.
 """
 
 import logging
@@ -17,7 +18,8 @@ from dreamlab.core.errors import DreamlabError, ExitCode, InputError
 from dreamlab.core.locations import cache_dir
 from dreamlab.core.protocols import Picture
 from dreamlab.core.run_folder import RunFolder, write_json, write_text
-from dreamlab.jobs import state
+from dreamlab.jobs import retry, state
+from dreamlab.jobs.control import listening
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.export import Exported, export_trained, load_run
 from dreamlab.jobs.ledger import Ledger, read_ledger
@@ -25,14 +27,22 @@ from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.picture import write_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.jobs.report import make_report
+from dreamlab.jobs.state import Job, State
 from dreamlab.jobs.views import write_sheet, write_turntable
 from dreamlab.priors.load import load_prior
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, train
-from dreamlab.training.stop import StopFlag
+from dreamlab.training.stop import StopFlag, Wish
 
 logger = logging.getLogger(__name__)
 DEFAULT_PARENT = Path("runs")
+ENDS: dict[Wish, tuple[State, str]] = {
+    "hand_back": ("queued", ""),
+    "pause": ("paused", "paused by the user."),
+    "stop": ("stopped", "stopped by the user."),
+    "cancel": ("cancelled", "cancelled by the user."),
+}
+"""The state in which each wish leaves a run, and the reason that it gives."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +52,38 @@ class Outcome:
     folder: RunFolder
     """Where everything lies."""
     files: list[Path]
-    """The exported models; or the picture and its strip."""
+    """The exported models, or the picture and its strip; none if it ended without an export."""
     report: dict[str, Any]
-    """What report.json holds."""
-    was_stopped: bool
-    """Whether it was told to stop before the training was complete."""
+    """What report.json holds; empty if it ended without an export."""
+    wish: Wish | None = None
+    """What it was told before it was complete, if it was."""
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was told to end before it was complete."""
+        return self.wish is not None
 
 
-def prepare(config: RunConfig, parent: Path = DEFAULT_PARENT) -> RunFolder:
-    """Make the folder of a new run, queued.
+def prepare(
+    config: RunConfig, parent: Path = DEFAULT_PARENT, *, is_queued: bool = False, priority: int = 0
+) -> RunFolder:
+    """Make the folder of a new run; `is_queued`: supervisors may begin it, by `priority`.
 
     Raises:
         InputError: `parent` cannot be written.
     """
     folder = RunFolder.create(parent, config.prompt, config.seed)
-    write_text(folder.config, config.to_yaml())
-    state.create(folder)
+    write_record(folder, config, is_queued=is_queued, priority=priority)
     return folder
+
+
+def write_record(
+    folder: RunFolder, config: RunConfig, *, is_queued: bool, priority: int = 0
+) -> None:
+    """Write config.yaml and then job.json, with which an empty folder becomes a run."""
+    write_text(folder.config, config.to_yaml())
+    about = {name: getattr(config, name) for name in ("prompt", "seed", "recipe", "quality")}
+    state.create(folder, Job(is_queued=is_queued, priority=priority, **about))
 
 
 def generate(
@@ -75,14 +100,18 @@ def generate(
         config: what `load_recipe` or `load_run_config` returned.
         folder: what `prepare` returned; None makes a new one under ./runs.
         device: auto, cpu, cuda, cuda:1, …
-        stop: when set, the training ends after its step and what is there is exported.
+        stop: when set, the training ends after its step and what is there is exported, unless
+            `StopFlag.wish` says otherwise.
         on_event: is called with every event, in this thread.
 
     Raises:
         DreamlabError: see its subclasses; the run folder keeps what was finished.
     """
     chosen = pick_device(device)
-    return _perform(folder or prepare(config), config, chosen, stop, on_event, resume=False)
+    folder = folder or prepare(config)
+    with state.held(folder):
+        state.begin(folder, str(chosen))
+        return _perform(folder, config, chosen, stop, on_event, resume=False)
 
 
 def resume(
@@ -101,13 +130,49 @@ def resume(
     config = load_run_config(folder.config)
     chosen = pick_device(device)
     is_done = folder.job.exists() and state.read(folder).state == "done"
-    if is_done and _finished_training(folder, config, chosen) is not None:
+    if is_done:
+        _check_unfinished(folder, config, chosen)
+    with state.held(folder):
+        state.begin(folder, str(chosen))
+        return _perform(folder, config, chosen, stop, on_event, resume=True)
+
+
+def carry_out(
+    folder: RunFolder,
+    *,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    on_event: Listener | None = None,
+) -> Outcome:
+    """Do a run that this process holds and has begun, from its last checkpoint if it has one.
+
+    Arguments as for `generate`. Where a run of the queue fails, its record says whether it is tried
+    again.
+
+    Raises:
+        DreamlabError: as for `generate`; it is in the record too.
+    """
+    try:
+        config, chosen = load_run_config(folder.config), pick_device(device)
+    except DreamlabError as error:
+        retry.fail(folder, int(error.code), error.message, error.fix)
+        raise
+    return _perform(folder, config, chosen, stop, on_event, resume=True)
+
+
+def _check_unfinished(folder: RunFolder, config: RunConfig, device: torch.device) -> None:
+    """Refuse to go on with a run that is done, unless its stages were given more steps."""
+    if not any(folder.checkpoints.glob("*.safetensors")):
+        raise InputError(
+            f"{folder.root} is complete, and its checkpoint was removed.",
+            f"to make it again, use `dreamlab jobs duplicate {folder.root}`.",
+        )
+    if _finished_training(folder, config, device) is not None:
         raise InputError(
             f"{folder.root} is complete.",
             f"to make its files again, use `dreamlab export {folder.root}`; for another result, "
             "run `dreamlab generate --config` of its config.yaml with another --seed.",
         )
-    return _perform(folder, config, chosen, stop, on_event, resume=True)
 
 
 def _perform(
@@ -119,33 +184,35 @@ def _perform(
     *,
     resume: bool,
 ) -> Outcome:
-    """Run the job, and leave job.json telling how it ended."""
-    state.begin(folder)
-    with log_to(folder.log):
+    """Run the job, which is held and begun, and leave job.json telling how it ended."""
+    stop = stop or StopFlag()
+    with log_to(folder.log), listening(folder, stop):
         try:
             phases = Phases(folder, listener, read_ledger(folder) if resume else Ledger())
             try:
-                outcome = _Job(folder, config, device, stop or StopFlag(), phases).run(resume)
+                outcome = _Job(folder, config, device, stop, phases).run(resume)
             finally:
                 phases.save()
         except KeyboardInterrupt:
             state.finish(folder, "stopped", "interrupted.", f"dreamlab resume {folder.root}")
             raise
         except DreamlabError as error:
-            ended = "stopped" if error.code == ExitCode.STOPPED else "failed"
-            state.finish(folder, ended, error.message, error.fix)
+            if error.code == ExitCode.STOPPED:
+                state.finish(folder, "stopped", error.message, error.fix)
+            else:
+                retry.fail(folder, int(error.code), error.message, error.fix)
             logger.error("%s", error)
             raise
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            state.finish(folder, "failed", reason, f"dreamlab resume {folder.root}")
+            retry.crash(folder, f"{type(error).__name__}: {error}")
             logger.exception("the run broke off")
             raise
-        if outcome.was_stopped:
-            reason, fix = "stopped by the user.", f"dreamlab resume {folder.root}"
-            state.finish(folder, "stopped", reason, fix)
-        else:
+        if outcome.wish is None:
             state.finish(folder, "done")
+        else:
+            ended, reason = ENDS[outcome.wish]
+            fix = f"dreamlab resume {folder.root}" if reason else ""
+            state.finish(folder, ended, reason, fix)
     return outcome
 
 
@@ -179,6 +246,8 @@ class _Job:
         if resume:  # perhaps only what follows the training is missing
             trained = _finished_training(self.folder, self.config, self.device)
         trained = trained or self._train(resume)
+        if self.stop.wish not in (None, "stop"):
+            return Outcome(self.folder, [], {}, self.stop.wish)
         if trained.object_steps == 0:
             raise DreamlabError(
                 "stopped before the first step; there is nothing to export.",
@@ -204,7 +273,8 @@ class _Job:
         if failure is not None:
             raise failure
         assert exported is not None
-        return Outcome(self.folder, exported.files, report, not trained.is_finished)
+        wish = None if trained.is_finished else "stop"
+        return Outcome(self.folder, exported.files, report, wish)
 
     def _show(self, trained: Trained) -> Outcome:
         """Write the picture, its strip and the report."""
@@ -213,7 +283,7 @@ class _Job:
         report = make_report(self.config, trained, None, self.phases.ledger)
         write_json(self.folder.report, report)
         files = [path for path in (self.folder.image, self.folder.strip) if path.is_file()]
-        return Outcome(self.folder, files, report, not trained.is_finished)
+        return Outcome(self.folder, files, report, None if trained.is_finished else "stop")
 
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):

@@ -2,6 +2,8 @@
 
 The flag is looked at once a step. The first Ctrl-C (or SIGTERM) raises it: the run writes a
 checkpoint and goes on to export what it has. A second Ctrl-C ends the process at once.
+
+A run can also be told to end without an export, see `Wish`.
 """
 
 import signal
@@ -9,17 +11,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Literal, get_args
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Wish = Literal["hand_back", "pause", "stop", "cancel"]
+"""How a run is to end, each with a checkpoint: another process goes on with it; it waits for the
+user; what it has is exported; nobody wants it any more. Of several wishes the last in this list
+counts."""
+WISHES: tuple[Wish, ...] = get_args(Wish)
 
 
 class StopFlag:
-    """Tells a run to stop and keep its result; may be set from any thread or signal handler."""
+    """Tells a run to end; may be set from any thread or signal handler."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.wish: Wish | None = None
 
-    def set(self) -> None:
+    def set(self, wish: Wish = "stop") -> None:
+        if self.wish is None or WISHES.index(wish) > WISHES.index(self.wish):
+            self.wish = wish
         self._event.set()
 
     @property

@@ -42,3 +42,12 @@ def test_the_second_termination_ends_the_process() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], check=False)
     assert result.returncode == -signal.SIGTERM
+
+
+def test_of_several_wishes_the_one_that_loses_least_or_ends_most_counts():
+    flag = StopFlag()
+    for given, kept in [("hand_back", "hand_back"), ("stop", "stop"), ("pause", "stop")]:
+        flag.set(given)
+        assert flag.is_set and flag.wish == kept
+    flag.set("cancel")
+    assert flag.wish == "cancel"

@@ -1,0 +1,1 @@
+"""The queue: runs that supervisors carry out, one worker process a device."""

@@ -1,0 +1,281 @@
+"""The supervisor: starts a worker process for each free device, and sees to how they end.
+
+It holds nothing that is not in the run folders: kill it at any moment, or run several on one
+folder. Its workers then hand their runs back (see `worker`), and whoever looks next goes on:
+
+- a queued run whose turn it is goes to a free device; highest priority first, then the oldest;
+- a run of the queue that is recorded as running, but whose lock is free, has lost its process:
+  it is tried again from its last checkpoint or given up, see `retry`;
+- finished runs are pruned and the queue waits while the disk quota is exceeded, see `retention`.
+
+Which of several workers has a run is decided by the run's lock alone.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs import retry, state
+from dreamlab.jobs.control import read_request
+from dreamlab.jobs.lock import BusyError
+from dreamlab.jobs.queue.actions import answer
+from dreamlab.jobs.queue.index import Entry, Index
+from dreamlab.jobs.queue.retention import Retention, enforce
+from dreamlab.jobs.queue.worker import NOT_MINE
+from dreamlab.training.events import Event, Listener
+
+logger = logging.getLogger(__name__)
+WORKER = (sys.executable, "-m", "dreamlab.jobs.queue.worker")
+WORKER_OUTPUT = "worker.txt"
+POLL_SECONDS = 0.25
+SCAN_SHARE = 0.05
+"""Most of its time that an idle supervisor spends looking for work."""
+RETENTION_SECONDS = 60.0
+"""Between two looks at the disk."""
+GRACE_SECONDS = 60.0
+"""That workers get to write a checkpoint before they are killed."""
+
+
+@dataclass
+class _Worker:
+    """A process that was started for a run."""
+
+    process: subprocess.Popen[bytes]
+    folder: RunFolder
+    device: str
+    record: state.Job
+    """Of the run, before the process was started."""
+
+
+class Supervisor:
+    """Carries out the queue of one folder of runs; to be used by one thread."""
+
+    def __init__(
+        self,
+        parent: Path,
+        devices: Sequence[str],
+        *,
+        retention: Retention | None = None,
+        only: Collection[str] | None = None,
+        on_event: Listener = lambda event: None,
+        command: Sequence[str] = WORKER,
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            parent: the folder of runs.
+            devices: of each worker that may run at once; a name may come several times.
+            retention: what is removed from finished runs.
+            only: names of the run folders to look after; None: all.
+            on_event: is told of runs that "begin" and "end", and of each "warning".
+            command: that starts a worker.
+        """
+        self.parent, self.devices = parent, list(devices)
+        self.retention, self.only = retention or Retention(), only
+        self.on_event, self.command = on_event, list(command)
+        self.index = Index(parent)
+        self.is_full = False
+        """Whether no run begins because the quota is exceeded."""
+        self._is_ending = False
+        self._workers: list[_Worker] = []
+        self._scanned = self._pruned = -float("inf")
+        self._scan_seconds = 0.0
+
+    def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
+        """Work until `stop` is set or, if asked for, until no queued run is left."""
+        try:
+            while not stop.is_set():
+                self.step()
+                if until_idle and self.is_idle:
+                    return
+                stop.wait(POLL_SECONDS)
+        finally:
+            self.shut_down()
+
+    def step(self) -> None:
+        """See to workers that have ended, and start as many as there are free devices."""
+        self._reap()
+        now = time.monotonic()
+        if now - self._pruned >= RETENTION_SECONDS:
+            self._prune()
+        rest = max(POLL_SECONDS, self._scan_seconds / SCAN_SHARE)
+        if len(self._workers) < len(self.devices) and now - self._scanned >= rest:
+            self._scan()
+            self._scanned = time.monotonic()
+            self._scan_seconds = self._scanned - now
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no run that it looks after is queued or running."""
+        page = self.index.search(states=("queued", "running"), limit=-1)
+        orphans = self.index.search(states=("failed",), limit=-1).entries
+        waiting = [*page.entries, *(entry for entry in orphans if entry.is_orphan)]
+        return not self._workers and not any(self._is_mine(entry) for entry in waiting)
+
+    def shut_down(self, grace: float = GRACE_SECONDS) -> None:
+        """Let the workers write checkpoints and hand their runs back; kill those that do not."""
+        self._is_ending = True
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                worker.process.terminate()
+        deadline = time.monotonic() + grace
+        while self._workers and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(POLL_SECONDS / 5)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the workers at once; their runs lose the steps since their last checkpoints."""
+        self._is_ending = True
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.wait()
+        self._reap()
+
+    def _is_mine(self, entry: Entry) -> bool:
+        return entry.is_queued and (self.only is None or entry.root.name in self.only)
+
+    def _reap(self) -> None:
+        for worker in list(self._workers):
+            code = worker.process.poll()
+            if code is None:
+                continue
+            self._workers.remove(worker)
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+            self._scanned = -float("inf")  # a device is free
+            if code != NOT_MINE:
+                self._settle(worker.folder, _phrase(code), worker.record if code else None)
+                self._tell("end", worker.folder, exit_code=code)
+
+    def _settle(self, folder: RunFolder, reason: str, before: state.Job | None = None) -> None:
+        """Decide what becomes of a run whose worker has gone without finishing it.
+
+        Args:
+            folder: of the run.
+            reason: what is known of the worker's end.
+            before: the record with which a worker that failed was started.
+        """
+        try:
+            with state.held(folder, beat=False):
+                job = state.read_record(folder)
+                wish = read_request(folder)
+                if job.state == "running" and wish is not None:
+                    answer(folder, wish)
+                elif self._is_ending:  # it was told to end: that is no crash
+                    if job.state == "running":
+                        state.finish(folder, "queued")
+                elif job.state == "running" or job == before:
+                    retry.crash(folder, reason)
+        except BusyError:
+            return  # another process goes on with it
+        except InputError as error:
+            self._warn(str(error))
+
+    def _scan(self) -> None:
+        """Take up what others have left, and start workers."""
+        now = state.now()
+        ready = self.index.ready(now)  # brings the index up to date
+        for entry in self.index.search(states=("failed",), limit=-1).entries:
+            if entry.is_orphan and self._is_mine(entry):
+                self._settle(RunFolder(entry.root), "its process is gone")
+        if self.is_full:
+            return
+        free = self._free_devices()
+        started = {worker.folder.root for worker in self._workers}
+        for entry in ready:
+            if not free:
+                break
+            if self._is_mine(entry) and entry.root not in started:
+                self._start(RunFolder(entry.root), free.pop(0))
+
+    def _free_devices(self) -> list[str]:
+        """List the devices on which neither its own workers nor others on this machine work."""
+        busy = Counter(worker.device for worker in self._workers)
+        mine = {worker.folder.root for worker in self._workers}
+        for entry in self.index.search(states=("running",), limit=-1).entries:
+            if entry.host == state.host() and entry.root not in mine:
+                busy[entry.device] += 1
+        free: list[str] = []
+        for device in self.devices:
+            if busy[device] > 0:
+                busy[device] -= 1
+            else:
+                free.append(device)
+        return free
+
+    def _start(self, folder: RunFolder, device: str) -> None:
+        command = [*self.command, str(folder.root), "--device", device, "--leash"]
+        try:
+            record = state.read_record(folder)
+            with open(folder.root / WORKER_OUTPUT, "ab") as output:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,  # never written to: see worker.py
+                    stdout=output,
+                    stderr=output,
+                    env=self._environment(),
+                    start_new_session=True,  # Ctrl-C reaches the supervisor alone
+                )
+        except (OSError, InputError) as error:
+            self._warn(f"cannot start a worker for {folder.root}: {error}")
+            return
+        self._workers.append(_Worker(process, folder, device, record))
+        self._tell("begin", folder, device=device)
+
+    def _environment(self) -> dict[str, str]:
+        """Share the processor among workers that run on it."""
+        on_cpu = self.devices.count("cpu")
+        if on_cpu < 2 or "OMP_NUM_THREADS" in os.environ:
+            return dict(os.environ)
+        threads = max(1, (os.cpu_count() or 1) // on_cpu)
+        return {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def _prune(self) -> None:
+        """Keep to the quota, as far as that is allowed."""
+        self._pruned = time.monotonic()
+        try:
+            usage = enforce(self.parent, self.retention)
+        except InputError as error:
+            self._warn(str(error))
+            return
+        if usage.is_over and not self.is_full:
+            self._warn(
+                f"the runs in {self.parent} take {usage.used / 1e9:.1f} GB, more than the quota of "
+                f"{self.retention.quota_gb:g} GB, and nothing more may be removed: no run begins."
+            )
+        self.is_full = usage.is_over
+
+    def _tell(self, kind: str, folder: RunFolder, **values: object) -> None:
+        try:
+            job = state.read(folder)
+            values |= {"state": job.state, "reason": job.reason}
+        except InputError as error:
+            values |= {"state": "failed", "reason": error.message}
+        self.on_event(Event(kind, {"run": str(folder.root), **values}))
+
+    def _warn(self, message: str) -> None:
+        logger.warning("%s", message)
+        self.on_event(Event("warning", {"message": message}))
+
+
+def _phrase(code: int) -> str:
+    """Say how a process ended."""
+    if code >= 0:
+        return f"its process broke off with exit status {code}; see {WORKER_OUTPUT}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"its process was ended by {name}"

@@ -1,0 +1,84 @@
+"""Kill -9 at random times, two supervisors on one folder: no run twice, no step lost for good."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import groupby, pairwise
+
+import fake_supervisor
+import pytest
+
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs import state
+
+STEPS, EVERY = 60, 5
+NUM_RUNS = 4
+LIMIT = 300.0
+ROUNDS = [6, pytest.param(50, marks=pytest.mark.slow)]
+
+
+def start(parent) -> subprocess.Popen:
+    settings = {"FAKE_STEPS": STEPS, "FAKE_EVERY": EVERY, "FAKE_SECONDS": 0.01}
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    command = [sys.executable, fake_supervisor.__file__, str(parent)]
+    return subprocess.Popen(command, env=environment)
+
+
+def workers(runs: list[RunFolder]) -> list[int]:
+    jobs = [state.read(run) for run in runs]
+    return [job.pid for job in jobs if job.state == "running" and job.pid]
+
+
+def is_over(runs: list[RunFolder]) -> bool:
+    return all(state.read(run).state == "done" for run in runs)
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_whoever_is_killed_whenever_each_run_is_done_once(tmp_path, new_run, rounds):
+    chance = random.Random(rounds)
+    runs = [new_run(f"ball {i}") for i in range(NUM_RUNS * max(1, rounds // 10))]
+    supervisors = [start(tmp_path / "runs") for _ in range(2)]
+    try:
+        for _ in range(rounds):
+            time.sleep(chance.uniform(0.0, 0.6))
+            victims = [*workers(runs), *(process.pid for process in supervisors)]
+            victim = chance.choice(victims)
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # it ended by itself
+            for i, process in enumerate(supervisors):
+                if process.pid == victim:
+                    process.wait()
+                    supervisors[i] = start(tmp_path / "runs")
+        deadline = time.monotonic() + LIMIT
+        while not is_over(runs):
+            assert time.monotonic() < deadline, [state.read(run) for run in runs]
+            time.sleep(0.1)
+    finally:
+        for process in supervisors:
+            process.terminate()
+        codes = [process.wait(LIMIT) for process in supervisors]
+    assert codes == [0, 0]
+    for run in runs:
+        check(run)
+
+
+def check(run: RunFolder) -> None:
+    """The trace is one attempt after the other, each from the checkpoint of the one before."""
+    lines = [tuple(map(int, s.split())) for s in (run.root / "trace.txt").read_text().splitlines()]
+    attempts = [
+        (pid, [step for _, step in steps])
+        for pid, steps in groupby(lines, key=lambda line: line[0])
+    ]
+    assert len({pid for pid, _ in attempts}) == len(attempts), "two processes took turns"
+    for _, steps in attempts:
+        assert steps == list(range(steps[0], steps[-1] + 1))
+    assert attempts[0][1][0] == 1 and attempts[-1][1][-1] == STEPS
+    for (_, before), (_, after) in pairwise(attempts):
+        assert before[-1] - EVERY < after[0] <= before[-1] + 1, "more was lost than since the last"
+    assert (run.exports / "model.glb").read_text() == str(STEPS)
+    assert not list(run.root.glob(".job.json*.part*"))

@@ -53,6 +53,12 @@ RunArgument = Annotated[
         metavar="RUN", help="A folder that `dreamlab generate` made.", show_default=False
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-j", min=1, metavar="N", help="Runs at a time; one a device if not given."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

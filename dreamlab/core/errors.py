@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     MISSING = 3
     OUT_OF_MEMORY = 4
     DIVERGED = 5
+    ROWS_FAILED = 6
+    """Some rows of a batch; each says why."""
     STOPPED = 130
 
 

@@ -1,7 +1,6 @@
 """A real supervisor over fake workers: `python fake_supervisor.py RUNS`; SIGTERM ends it."""
 
 import sys
-import threading
 from pathlib import Path
 
 from dreamlab.jobs import retry
@@ -13,8 +12,6 @@ FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 if __name__ == "__main__":
     retry.PAUSE_SECONDS, retry.MAX_CRASHES = 0.01, 10**6
     supervisor.POLL_SECONDS = 0.02
-    ended = threading.Event()
     boss = supervisor.Supervisor(Path(sys.argv[1]), ["cpu", "cpu"], command=FAKE_WORKER)
     with stop_on_signals(StopFlag()) as stop:
-        threading.Thread(target=lambda: (stop._event.wait(), ended.set()), daemon=True).start()
-        boss.run(ended)
+        boss.run(stop)

@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -34,6 +33,7 @@ from dreamlab.jobs.queue.index import Entry, Index
 from dreamlab.jobs.queue.retention import Retention, enforce
 from dreamlab.jobs.queue.worker import NOT_MINE
 from dreamlab.training.events import Event, Listener
+from dreamlab.training.stop import StopFlag
 
 logger = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "dreamlab.jobs.queue.worker")
@@ -92,10 +92,10 @@ class Supervisor:
         self._scanned = self._pruned = -float("inf")
         self._scan_seconds = 0.0
 
-    def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
+    def run(self, stop: StopFlag, *, until_idle: bool = False) -> None:
         """Work until `stop` is set or, if asked for, until no queued run is left."""
         try:
-            while not stop.is_set():
+            while not stop.is_set:
                 self.step()
                 if until_idle and self.is_idle:
                     return

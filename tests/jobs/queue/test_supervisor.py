@@ -11,6 +11,7 @@ from dreamlab.jobs import retry, state
 from dreamlab.jobs.control import write_request
 from dreamlab.jobs.queue import actions
 from dreamlab.jobs.queue.retention import Retention
+from dreamlab.training.stop import StopFlag
 
 LIMIT = 30.0
 LONG = {"FAKE_STEPS": 100_000, "FAKE_SECONDS": 0.005}
@@ -138,7 +139,7 @@ def test_a_running_job_ends_as_it_was_asked_to_and_can_go_on(new_run, supervise,
 
 def test_shutting_down_loses_no_step_and_counts_no_crash(new_run, supervise):
     folder = new_run()
-    boss, stop = supervise(environment=LONG), threading.Event()
+    boss, stop = supervise(environment=LONG), StopFlag()
     runner = threading.Thread(target=boss.run, args=(stop,))
     runner.start()
     deadline = time.monotonic() + LIMIT

@@ -1,0 +1,1 @@
+"""Batches: files of many rows, each of which becomes a run."""

@@ -1,0 +1,160 @@
+"""Carrying out a batch: its rows become runs in a folder of their own, done by worker processes.
+
+    <folder>/<slug>-<seed>-<digest>/   the run of a row
+    <folder>/results.jsonl  results.csv  index.html
+
+The folder is the whole memory of a batch. Running the same file again leaves rows that are done,
+stopped, paused or cancelled as they are, tries those that failed once more, and goes on with the
+rest from their checkpoints. Run folders are made shortly before their turn, so a batch of thousands
+begins at once.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs import lock, state
+from dreamlab.jobs.batch.plan import Plan, Planned
+from dreamlab.jobs.batch.results import Results
+from dreamlab.jobs.generate import write_record
+from dreamlab.jobs.lock import BusyError
+from dreamlab.jobs.queue import actions
+from dreamlab.jobs.queue.supervisor import POLL_SECONDS, WORKER, Supervisor
+from dreamlab.training.events import Event, Listener
+from dreamlab.training.stop import StopFlag
+
+LOCK = ".batch.lock"
+AHEAD = 2
+"""Rows a worker that are queued at a time."""
+RESULT_SECONDS = 2.0
+"""Between two writings of the results, at least."""
+
+
+def carry_out(
+    plan: Plan,
+    folder: Path,
+    devices: Sequence[str],
+    *,
+    title: str,
+    stop: StopFlag,
+    metrics: bool = False,
+    on_event: Listener = lambda event: None,
+    command: Sequence[str] = WORKER,
+) -> Results:
+    """Run the rows of a batch until all have ended or `stop` is set.
+
+    Args:
+        plan: what `make_plan` returned.
+        folder: of the batch; made if it is not there, continued if it is.
+        devices: of each worker that may run at once.
+        title: of the contact sheet.
+        stop: when set, workers write checkpoints and end; the same call goes on later.
+        metrics: put the training metrics of every stage into the results.
+        on_event: as for `Supervisor`.
+        command: that starts a worker.
+
+    Raises:
+        InputError: another process carries out this batch, or its folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {folder}: {error.strerror or error}.",
+            "choose a folder you may write to with --output.",
+        ) from None
+    results = Results(folder, plan.rows, title, metrics=metrics)
+    try:
+        with lock.hold(folder / LOCK):
+            _Batch(plan, folder, devices, results, on_event, command).run(stop)
+    except BusyError:
+        raise BusyError(
+            f"another process carries out the batch in {folder}.", "wait for it, or stop it first."
+        ) from None
+    return results
+
+
+class _Batch:
+    """A batch being carried out."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        devices: Sequence[str],
+        results: Results,
+        on_event: Listener,
+        command: Sequence[str],
+    ) -> None:
+        runnable = [row for row in plan.rows if row.config is not None]
+        self.folder, self.results, self.on_event = folder, results, on_event
+        self.supervisor = Supervisor(
+            folder,
+            devices,
+            only={row.name for row in runnable},
+            on_event=self._listen,
+            command=command,
+        )
+        self.waiting = sorted(runnable, key=lambda row: (-row.row.priority, row.number))
+        self.waiting.reverse()  # the next one is the last
+        self.numbers = {row.name: row.number for row in plan.rows}
+        self.has_changed = True
+        self.written = -float("inf")
+
+    def run(self, stop: StopFlag) -> None:
+        """Make folders, start workers and write results, until nothing is left to do."""
+        self._revive()
+        try:
+            while not stop.is_set:
+                self._queue_more()
+                self.supervisor.step()
+                if not self.waiting and self.supervisor.is_idle:
+                    break
+                self._write_results()
+                stop.wait(POLL_SECONDS)
+        finally:
+            self.supervisor.shut_down()
+            self.results.write()
+
+    def _revive(self) -> None:
+        """Leave out rows that have ended, and queue those again that failed."""
+        left: list[Planned] = []
+        for row in self.waiting:
+            folder = RunFolder(self.folder / row.name)
+            if not folder.job.exists():
+                left.append(row)
+            elif state.read(folder).state == "failed":
+                actions.resume(folder)
+        self.waiting = left
+
+    def _queue_more(self) -> None:
+        """Make the folders of the next rows."""
+        wanted = AHEAD * len(self.supervisor.devices)
+        if not self.waiting:
+            return
+        queued = self.supervisor.index.search(states=("queued",), limit=0).total
+        for _ in range(wanted - queued):
+            if self.waiting:
+                self._make(self.waiting.pop())
+
+    def _make(self, row: Planned) -> None:
+        assert row.config is not None
+        folder = RunFolder(self.folder / row.name)
+        for path in (folder.previews, folder.checkpoints, folder.exports):
+            path.mkdir(parents=True, exist_ok=True)
+        write_record(folder, row.config, is_queued=True, priority=row.row.priority)
+
+    def _listen(self, event: Event) -> None:
+        """Say which row an event is about, and hand it on."""
+        self.has_changed = True
+        if "run" in event.values:
+            number = self.numbers[Path(event.values["run"]).name]
+            event = Event(event.kind, {"row": number, **event.values})
+        self.on_event(event)
+
+    def _write_results(self) -> None:
+        if self.has_changed and time.monotonic() - self.written >= RESULT_SECONDS:
+            self.results.write()
+            self.written, self.has_changed = time.monotonic(), False

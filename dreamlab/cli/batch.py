@@ -132,6 +132,7 @@ def _show(output: Output, plan: "Plan", place: Path, workers: int) -> None:
     estimates = estimate_all(plan.rows, [place, RUNS])
     done = Results(place, plan.rows, "", metrics=False).gather()
     table = Table("row", "prompt", "seed", "recipe", "settings", "takes", "state")
+    table.columns[4].overflow = "fold"
     for planned, estimate, result in zip(plan.rows, estimates, done, strict=True):
         row = planned.row
         asked = {"prompt": row.prompt, "negative_prompt": row.negative_prompt, "seed": row.seed}

@@ -19,13 +19,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import (
     AliasEvent,
     CollectionEndEvent,
     CollectionStartEvent,
-    SafeLoader,
     ScalarEvent,
     YAMLError,
 )
@@ -44,22 +44,21 @@ MAX_INTEGER_BITS = 64
 UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 """What OmegaConf and PyYAML raise on content they cannot take."""
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Tells the same events as the slow one."""
+
 SCHEDULE_KEYS = {"from": "start", "to": "stop", "begin": "begin", "end": "end", "ease": "ease"}
 
 
-def load_yaml(path: Path, max_characters: int = MAX_CHARACTERS) -> Plain:
+def load_yaml(path: Path) -> Plain:
     """Read a YAML file whose top level is a mapping with string keys.
-
-    Args:
-        path: of the file.
-        max_characters: a longer file is refused.
 
     Raises:
         InputError: the file is missing, is not YAML, or is not such a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        _check_yaml(text, max_characters)
+        check_yaml(text)
         content = OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
     except OSError as error:
         raise InputError(
@@ -72,15 +71,19 @@ def load_yaml(path: Path, max_characters: int = MAX_CHARACTERS) -> Plain:
     return _as_mapping(content, str(path))
 
 
-def _check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:
+def check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:
     """Refuse text that could take unbounded time to read, or that asks for values from elsewhere.
 
     OmegaConf would put environment variables in the place of `${oc.env:NAME}`.
+
+    Raises:
+        ValueError: it is longer or deeper than allowed, or has aliases or interpolations.
+        YAMLError: it is not YAML.
     """
     if len(text) > max_characters:
         raise ValueError(f"it has {len(text)} characters, at most {max_characters} are read")
     depth = 0
-    for event in yaml_events(text, Loader=SafeLoader):
+    for event in yaml_events(text, Loader=LOADER):
         if isinstance(event, AliasEvent):
             raise ValueError(f"aliases (*{event.anchor}) are not supported, write the value out")
         if isinstance(event, ScalarEvent) and "${" in event.value:
@@ -118,7 +121,7 @@ def parse_dotlist(assignments: Sequence[str]) -> Plain:
                 "write overrides as dotted keys, such as stages.nerf.steps=300.",
             )
         try:
-            _check_yaml(value)
+            check_yaml(value)
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([assignment]), resolve=True)
         except UNREADABLE as error:
             raise InputError(

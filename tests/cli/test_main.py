@@ -18,6 +18,9 @@ from dreamlab.core.run_folder import RunFolder
 COMMANDS = [
     "generate",
     "image",
+    "batch",
+    "jobs",
+    "work",
     "resume",
     "export",
     "recipes",

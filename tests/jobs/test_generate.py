@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from PIL import Image
 from dreamlab.core.config import load_yaml, to_plain
 from dreamlab.core.errors import DreamlabError, ExitCode, InputError
 from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs import control, state, views
 from dreamlab.jobs import export as export_job
 from dreamlab.jobs import generate as generate_job
-from dreamlab.jobs import state, views
-from dreamlab.jobs.generate import generate, prepare, resume
+from dreamlab.jobs.generate import carry_out, generate, prepare, resume
+from dreamlab.jobs.queue import actions
 from dreamlab.jobs.recipes import load_recipe, load_run_config
 from dreamlab.training.stop import StopFlag
 
@@ -205,6 +207,62 @@ def test_a_stopped_run_exports_what_it_has_and_can_be_resumed_to_its_end(tmp_pat
         after["stages"]["gaussians"]["metrics"].keys()
         == before["stages"]["gaussians"]["metrics"].keys()
     )
+
+
+def test_a_run_that_was_paused_from_outside_goes_on_to_the_same_field(
+    finished_run, tmp_path, small_settings
+):
+    folder = prepare(load_run_config(finished_run.folder.config), tmp_path)
+
+    def pause_at_three(event) -> None:
+        if event.kind == "step" and event.values["step"] == 3:
+            assert actions.request(folder, "pause").state == "running"
+            time.sleep(4 * control.POLL_SECONDS)
+
+    paused = generate(config_of(folder), folder, device="cpu", on_event=pause_at_three)
+    assert paused.was_stopped and not paused.files and not list(folder.exports.iterdir())
+    assert state.read(folder).state == "paused" and not folder.control.exists()
+    assert load(folder).step < 6
+    assert not resume(folder, device="cpu").was_stopped
+    first, second = load(finished_run.folder).stage.state(), load(folder).stage.state()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def config_of(folder: RunFolder):
+    return load_run_config(folder.config)
+
+
+@pytest.mark.parametrize(("wish", "end"), [("hand_back", "queued"), ("cancel", "cancelled")])
+def test_a_worker_that_is_told_to_end_exports_nothing(tmp_path, small_settings, wish, end):
+    folder, stop = prepare(small_config(small_settings), tmp_path, is_queued=True), StopFlag()
+    stop.set(wish)
+    with state.held(folder):
+        state.begin(folder, "cpu", is_queued=True)
+        outcome = carry_out(folder, device="cpu", stop=stop)
+    assert outcome.wish == wish and not outcome.files
+    assert (state.read(folder).state, state.read(folder).crashes) == (end, 0)
+
+
+def test_a_run_of_the_queue_with_damaged_settings_fails_and_is_not_tried_again(
+    tmp_path, small_settings
+):
+    folder = prepare(small_config(small_settings), tmp_path, is_queued=True)
+    folder.config.write_text("promt: a ball\n")
+    with state.held(folder), pytest.raises(InputError):
+        state.begin(folder, "cpu", is_queued=True)
+        carry_out(folder, device="cpu")
+    job = state.read(folder)
+    assert (job.state, job.code) == ("failed", 2) and "promt" in job.reason
+
+
+def test_a_complete_run_whose_checkpoint_was_removed_is_not_begun_anew(finished_run, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(finished_run.folder.root, root)
+    for path in (root / "checkpoints").glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(InputError, match="checkpoint was removed"):
+        resume(RunFolder(root), device="cpu")
 
 
 def test_a_run_whose_export_failed_keeps_the_times_and_metrics_of_its_training(

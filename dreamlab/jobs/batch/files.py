@@ -11,6 +11,7 @@ What is wrong with one row is kept in that row; what makes the file unreadable i
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -18,7 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dreamlab.core.config import build, load_yaml
+import yaml
+
+from dreamlab.core.config import LOADER, build, check_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.jobs.batch.rows import FIELDS, Row, check_field, check_keys, make_row
 
@@ -53,16 +56,17 @@ class BatchFile:
         Raises:
             InputError: an axis is no list of values, or has a key that a row cannot have.
         """
-        named = {"recipe": self.recipes, "quality": self.qualities}
-        given = {**named, **self.sweep, "seed": self.seeds}
-        for key, values in given.items():
-            if not isinstance(values, list) or (key in self.sweep and not values):
+        for key, values in self.sweep.items():
+            if "." not in key.strip("."):
+                fix = "use recipes, qualities or seeds, or a dotted key of `dreamlab settings`."
+                raise InputError(f"sweep cannot vary {key!r}.", fix)
+            if not isinstance(values, list) or not values:
                 raise InputError(
                     f"sweep.{key} must be a list of values.", f"write sweep: {{{key}: [...]}}."
                 )
-            if key in self.sweep and "." not in key.strip("."):
-                fix = "use recipes, qualities or seeds, or a dotted key of `dreamlab settings`."
-                raise InputError(f"sweep cannot vary {key!r}.", fix)
+        named = {"recipe": self.recipes, "quality": self.qualities}
+        given = {**named, **self.sweep, "seed": self.seeds}
+        for key, values in given.items():
             for value in values:
                 if key in FIELDS:
                     check_field(key, value, f"the axis {key!r}")
@@ -84,7 +88,7 @@ def read_rows(path: Path, common: Mapping[str, Any] | None = None) -> list[Row]:
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".txt": _text_rows}
     suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
-        rows = _matrix(build(BatchFile, load_yaml(path, MAX_CHARACTERS)), given, path)
+        rows = _matrix(build(BatchFile, _yaml_of(_text_of(path), path)), given, path)
     elif suffix in readers:
         rows = list(readers[suffix](_text_of(path), given, path))
     else:
@@ -111,6 +115,45 @@ def _text_of(path: Path) -> str:
             f"{path} has {len(text)} characters, at most {MAX_CHARACTERS} are read.", "divide it."
         )
     return text
+
+
+class _Loader(LOADER):  # type: ignore
+    """Reads plain values: no tags, no key twice, and 1e-3 is a number as it is in recipes.
+
+    OmegaConf, which reads recipes, takes no more than 10,000 values.
+    """
+
+
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    if not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+        mark = node.start_mark
+        raise yaml.MarkedYAMLError(None, None, "a key is no text or comes twice", mark)
+    values = [loader.construct_object(value, deep=True) for _, value in node.value]
+    return dict(zip(keys, values, strict=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _yaml_of(text: str, path: Path) -> dict[str, Any]:
+    try:
+        check_yaml(text, MAX_CHARACTERS)
+        content = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise InputError(f"{path} is not valid YAML: {reason}.", "correct the file.") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} must hold a mapping of names to values, got {type(content).__name__}.",
+            "begin it with 'prompts:'.",
+        )
+    return content
 
 
 def _matrix(file: BatchFile, common: Mapping[str, Any], path: Path) -> list[Row]:

@@ -7,6 +7,7 @@ pictures, reports and settings are left alone, and so are favourites and runs th
 Only with `delete_runs` are whole runs removed, in the same order, when checkpoints were not enough.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Usage:
     """What was found and done."""
 
     used: int
-    """Bytes that the runs take now."""
+    """Bytes that the runs take now; not counted without a quota."""
     freed: int
     """Bytes that were removed."""
     is_over: bool
@@ -68,19 +69,19 @@ def enforce(parent: Path, policy: Retention) -> Usage:
         shutil.rmtree(remains, ignore_errors=True)
     if policy.asks_nothing:
         return Usage(0, 0, False)
-    limit = None if policy.quota_gb is None else policy.quota_gb * GB
-    used = size_of(parent) if limit is not None else 0
+    limit = math.inf if policy.quota_gb is None else policy.quota_gb * GB
+    used = size_of(parent) if policy.quota_gb is not None else 0
     freed = 0
     finished = list(_finished(parent))
     oldest = state.now() - (policy.checkpoint_days or 0.0) * DAY
     for entry in finished:
         is_old = policy.checkpoint_days is not None and (entry.finished or 0.0) < oldest
-        if is_old or (limit is not None and used - freed > limit):
+        if is_old or used - freed > limit:
             freed += _remove_checkpoints(RunFolder(entry.root))
-    for entry in finished if policy.delete_runs and limit is not None else ():
-        if used - freed > limit:
+    for entry in finished:
+        if policy.delete_runs and used - freed > limit:
             freed += _delete(RunFolder(entry.root))
-    return Usage(used - freed, freed, limit is not None and used - freed > limit)
+    return Usage(max(used - freed, 0), freed, used - freed > limit)
 
 
 def size_of(folder: Path) -> int:

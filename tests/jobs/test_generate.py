@@ -233,6 +233,7 @@ def config_of(folder: RunFolder):
     return load_run_config(folder.config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wish", "end"), [("hand_back", "queued"), ("cancel", "cancelled")])
 def test_a_worker_that_is_told_to_end_exports_nothing(tmp_path, small_settings, wish, end):
     folder, stop = prepare(small_config(small_settings), tmp_path, is_queued=True), StopFlag()

@@ -74,6 +74,7 @@ def test_numbers_are_read_as_in_recipes(read):
     assert [float(value) for value in row.settings.values()][:2] == [0.001, 2.0]
 
 
+@pytest.mark.slow
 def test_ten_thousand_prompts_fit_into_a_file(read):
     rows = read("a.yaml", "prompts:\n" + "".join(f"  - ball {i}\n" for i in range(10_001)))
     assert len(rows) == 10_001 and rows[-1].prompt == "ball 10000"

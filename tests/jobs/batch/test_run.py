@@ -102,12 +102,12 @@ def test_a_batch_of_which_no_row_can_run_is_refused_with_the_reason():
 
 
 def test_rows_with_a_higher_priority_begin_first(tmp_path):
-    rows = [replace(row, priority=i) for i, row in enumerate(rows_of("a", "b", "c", "d", "e"))]
+    rows = [replace(row, priority=i) for i, row in enumerate(rows_of("a", "b", "c"))]
     begun: list[int] = []
     run(
         rows, tmp_path, on_event=lambda e: begun.append(e.values["row"]) if e.kind == "begin" else 0
     )
-    assert begun == [5, 4, 3, 2, 1]
+    assert begun == [3, 2, 1]
 
 
 def test_only_one_process_carries_out_a_batch(tmp_path):

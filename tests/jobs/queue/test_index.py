@@ -112,6 +112,7 @@ def test_wrong_words_are_refused_with_the_nearest_one(index):
         index.search(order="newst")
 
 
+@pytest.mark.slow
 def test_several_processes_may_refresh_and_read_at_once(index, new_run):
     for i in range(20):
         new_run(f"ball {i}")

@@ -14,10 +14,10 @@ import pytest
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
 
-STEPS, EVERY = 60, 5
+STEPS, EVERY = 50, 5
 NUM_RUNS = 4
 LIMIT = 300.0
-ROUNDS = [6, pytest.param(50, marks=pytest.mark.slow)]
+ROUNDS = [4, pytest.param(50, marks=pytest.mark.slow)]
 
 
 def start(parent) -> subprocess.Popen:
@@ -39,7 +39,7 @@ def is_over(runs: list[RunFolder]) -> bool:
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whoever_is_killed_whenever_each_run_is_done_once(tmp_path, new_run, rounds):
     chance = random.Random(rounds)
-    runs = [new_run(f"ball {i}") for i in range(NUM_RUNS * max(1, rounds // 10))]
+    runs = [new_run(f"ball {i}") for i in range(max(2, NUM_RUNS * rounds // 10))]
     supervisors = [start(tmp_path / "runs") for _ in range(2)]
     try:
         for _ in range(rounds):

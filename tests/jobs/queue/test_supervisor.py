@@ -36,14 +36,14 @@ def work(boss, until=lambda: False) -> None:
 
 
 def test_queued_runs_are_done_by_priority_and_then_by_age(new_run, supervise):
-    made = [new_run(f"number {i}", priority=p) for i, p in enumerate([0, 0, 5, -1])]
+    made = [new_run(f"number {i}", priority=p) for i, p in enumerate([0, 0, 5])]
     order: list[str] = []
     boss = supervise(
         environment={"FAKE_STEPS": 1},
         on_event=lambda event: order.append(event.values["run"]) if event.kind == "begin" else None,
     )
     work(boss)
-    assert order == [str(made[i].root) for i in (2, 0, 1, 3)]
+    assert order == [str(made[i].root) for i in (2, 0, 1)]
     assert all(state.read(folder).state == "done" for folder in made)
 
 
@@ -53,6 +53,7 @@ def test_a_run_of_the_command_line_is_left_to_its_caller(new_run, supervise):
     assert (state.read(mine).state, state.read(other).state) == ("queued", "done")
 
 
+@pytest.mark.slow
 def test_there_are_never_more_workers_than_devices(new_run, supervise):
     runs = [new_run() for _ in range(4)]
     boss = supervise(devices=("cpu", "cpu"), environment={"FAKE_STEPS": 10})
@@ -67,7 +68,7 @@ def test_there_are_never_more_workers_than_devices(new_run, supervise):
     assert most <= 2 and all(state.read(run).state == "done" for run in runs)
 
 
-@pytest.mark.parametrize("how", ["kill", "crash"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("crash", marks=pytest.mark.slow)])
 def test_a_run_that_always_crashes_is_given_up_with_the_reason(new_run, supervise, how):
     folder = new_run()
     work(supervise(environment={"FAKE_END": how}))
@@ -78,6 +79,7 @@ def test_a_run_that_always_crashes_is_given_up_with_the_reason(new_run, supervis
         assert "broken" in (folder.root / "worker.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "attempts"), [(2, 1), (3, 1), (4, 2), (5, 1)])
 def test_only_a_lack_of_memory_is_tried_again_once(new_run, supervise, code, attempts):
     folder = new_run()
@@ -121,7 +123,12 @@ def test_a_request_that_the_worker_did_not_live_to_answer_is_answered(new_run, s
 
 
 @pytest.mark.parametrize(
-    ("wish", "end"), [("stop", "stopped"), ("pause", "paused"), ("cancel", "cancelled")]
+    ("wish", "end"),
+    [
+        ("stop", "stopped"),
+        pytest.param("pause", "paused", marks=pytest.mark.slow),
+        pytest.param("cancel", "cancelled", marks=pytest.mark.slow),
+    ],
 )
 def test_a_running_job_ends_as_it_was_asked_to_and_can_go_on(new_run, supervise, wish, end):
     folder = new_run()

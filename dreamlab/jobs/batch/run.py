@@ -30,6 +30,8 @@ AHEAD = 2
 """Rows a worker that are queued at a time."""
 RESULT_SECONDS = 2.0
 """Between two writings of the results, at least."""
+RESULT_SHARE = 0.05
+"""Most of its time that a batch spends writing results."""
 
 
 def carry_out(
@@ -101,14 +103,15 @@ class _Batch:
         self.waiting.reverse()  # the next one is the last
         self.numbers = {row.name: row.number for row in plan.rows}
         self.has_changed = True
-        self.written = -float("inf")
+        self.written, self.rest = -float("inf"), RESULT_SECONDS
 
     def run(self, stop: StopFlag) -> None:
         """Make folders, start workers and write results, until nothing is left to do."""
         self._revive()
         try:
             while not stop.is_set:
-                self._queue_more()
+                if self.waiting and self.supervisor.has_room:
+                    self._queue_more()
                 self.supervisor.step()
                 if not self.waiting and self.supervisor.is_idle:
                     break
@@ -132,8 +135,6 @@ class _Batch:
     def _queue_more(self) -> None:
         """Make the folders of the next rows."""
         wanted = AHEAD * len(self.supervisor.devices)
-        if not self.waiting:
-            return
         queued = self.supervisor.index.search(states=("queued",), limit=0).total
         for _ in range(wanted - queued):
             if self.waiting:
@@ -155,6 +156,9 @@ class _Batch:
         self.on_event(event)
 
     def _write_results(self) -> None:
-        if self.has_changed and time.monotonic() - self.written >= RESULT_SECONDS:
+        begin = time.monotonic()
+        if self.has_changed and begin - self.written >= self.rest:
+            self.has_changed = False
             self.results.write()
-            self.written, self.has_changed = time.monotonic(), False
+            self.written = time.monotonic()
+            self.rest = max(RESULT_SECONDS, (self.written - begin) / RESULT_SHARE)

@@ -161,12 +161,6 @@ class Index:
         self.refresh()
         return self._select(" AND ".join(where), values, ORDERS[order], offset, limit)
 
-    def ready(self, now: float) -> list[Entry]:
-        """List the queued runs that may begin at time `now`, the next one first."""
-        self.refresh()
-        where = "state = 'queued' AND is_queued AND not_before <= ?"
-        return self._select(where, [now], ORDERS["queue"], 0, -1).entries
-
     def count(self) -> dict[str, int]:
         """Count the runs in each state."""
         self.refresh()

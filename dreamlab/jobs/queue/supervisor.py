@@ -110,18 +110,23 @@ class Supervisor:
         if now - self._pruned >= RETENTION_SECONDS:
             self._prune()
         rest = max(POLL_SECONDS, self._scan_seconds / SCAN_SHARE)
-        if len(self._workers) < len(self.devices) and now - self._scanned >= rest:
+        if self.has_room and now - self._scanned >= rest:
             self._scan()
             self._scanned = time.monotonic()
             self._scan_seconds = self._scanned - now
 
     @property
+    def has_room(self) -> bool:
+        """Whether it could have more workers."""
+        return len(self._workers) < len(self.devices)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no run that it looks after is queued or running."""
-        page = self.index.search(states=("queued", "running"), limit=-1)
-        orphans = self.index.search(states=("failed",), limit=-1).entries
-        waiting = [*page.entries, *(entry for entry in orphans if entry.is_orphan)]
-        return not self._workers and not any(self._is_mine(entry) for entry in waiting)
+        if self._workers:
+            return False
+        unfinished = (e for e in self._entries() if e.state != "failed" or e.is_orphan)
+        return not any(self._is_mine(entry) for entry in unfinished)
 
     def shut_down(self, grace: float = GRACE_SECONDS) -> None:
         """Let the workers write checkpoints and hand their runs back; kill those that do not."""
@@ -142,6 +147,11 @@ class Supervisor:
             worker.process.kill()
             worker.process.wait()
         self._reap()
+
+    def _entries(self) -> list[Entry]:
+        """List the runs that may need something, in the order in which they have their turns."""
+        states = ("queued", "running", "failed")
+        return self.index.search(states=states, order="queue", limit=-1).entries
 
     def _is_mine(self, entry: Entry) -> bool:
         return entry.is_queued and (self.only is None or entry.root.name in self.only)
@@ -186,26 +196,28 @@ class Supervisor:
     def _scan(self) -> None:
         """Take up what others have left, and start workers."""
         now = state.now()
-        ready = self.index.ready(now)  # brings the index up to date
-        for entry in self.index.search(states=("failed",), limit=-1).entries:
+        entries = self._entries()
+        for entry in entries:
             if entry.is_orphan and self._is_mine(entry):
                 self._settle(RunFolder(entry.root), "its process is gone")
         if self.is_full:
             return
-        free = self._free_devices()
+        free = self._free_devices(entries)
         started = {worker.folder.root for worker in self._workers}
-        for entry in ready:
+        for entry in entries:
             if not free:
                 break
-            if self._is_mine(entry) and entry.root not in started:
+            is_ready = entry.state == "queued" and entry.not_before <= now
+            if is_ready and self._is_mine(entry) and entry.root not in started:
                 self._start(RunFolder(entry.root), free.pop(0))
 
-    def _free_devices(self) -> list[str]:
+    def _free_devices(self, entries: Sequence[Entry]) -> list[str]:
         """List the devices on which neither its own workers nor others on this machine work."""
         busy = Counter(worker.device for worker in self._workers)
         mine = {worker.folder.root for worker in self._workers}
-        for entry in self.index.search(states=("running",), limit=-1).entries:
-            if entry.host == state.host() and entry.root not in mine:
+        for entry in entries:
+            here = entry.state == "running" and entry.host == state.host()
+            if here and entry.root not in mine:
                 busy[entry.device] += 1
         free: list[str] = []
         for device in self.devices:

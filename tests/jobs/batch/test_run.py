@@ -119,6 +119,7 @@ def test_only_one_process_carries_out_a_batch(tmp_path):
     run(rows_of("a ball"), tmp_path, on_event=again)
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     """Ctrl-C on the real loop in a process of its own, then the same again."""
     code = (

@@ -101,6 +101,7 @@ def test_a_batch_of_which_no_row_can_run_is_refused_with_the_reason():
         make_plan(rows_of("a ball", "a cube", recipe="mushrom"))
 
 
+@pytest.mark.slow
 def test_rows_with_a_higher_priority_begin_first(tmp_path):
     rows = [replace(row, priority=i) for i, row in enumerate(rows_of("a", "b", "c"))]
     begun: list[int] = []

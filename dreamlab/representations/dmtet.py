@@ -103,8 +103,9 @@ class TetrahedralMesh(Painted):
     def surface(self) -> Surface:
         """Extract the mesh, with the grid edges it crosses.
 
-        Renderer and regularisers get the same one: it is kept until a parameter changes, or a
-        gradient has passed through it, which frees its graph.
+        Renderer and regularisers get the same one: it is kept until a step begins (`set_progress`),
+        a parameter is changed from outside, or a gradient has passed through it, which frees its
+        graph. (Fused optimisers do not count the versions of what they change.)
         """
         parts = (self.distance, self.offset)
         state = (torch.is_grad_enabled(), *((x._version, x.dtype, x.device) for x in parts))
@@ -116,6 +117,11 @@ class TetrahedralMesh(Painted):
         return self._kept[1]
 
     def _forget(self, _: Tensor) -> None:
+        self._kept = None
+
+    def set_progress(self, progress: float) -> None:
+        """Open the levels of the hash grid, and extract the surface anew when it is asked for."""
+        super().set_progress(progress)
         self._kept = None
 
     def _extract(self) -> Surface:

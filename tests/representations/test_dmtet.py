@@ -161,6 +161,19 @@ def test_it_can_become_a_mesh_with_colours():
     assert all(parameter.grad is None for parameter in shape.parameters())
 
 
+def test_the_surface_follows_an_optimiser_that_counts_no_versions() -> None:
+    field = build(Config(resolution=8), torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam([field.distance], lr=0.1, fused=True)
+    with torch.no_grad():
+        before = field.surface().vertices.clone()
+    field.distance.grad = torch.ones_like(field.distance)
+    optimizer.step()
+    field.set_progress(0.5)
+    with torch.no_grad():
+        after = field.surface().vertices
+    assert after.norm(dim=1).mean() > before.norm(dim=1).mean() + 0.05
+
+
 def test_the_mesh_is_extracted_once_for_all_who_ask():
     field = small(resolution=6)
     first = field.surface()

@@ -15,7 +15,7 @@ the squared error over all values, multiply their weight by 2 / (3 side^2).
 Other than score distillation, it says in one step where to go, in a picture that the prior finds
 likely as a whole; so it sharpens, and it needs a render that is nearly right.
 
-Sources: Meng et al., SDEdit (2022), section 3; deterministic steps: Song et al., DDIM (2021),
+Source: Meng et al., SDEdit (2022), section 3; deterministic steps: Song et al., DDIM (2021),
 eq. 12 with sigma = 0; as guidance of a texture: Tang et al., DreamGaussian (2024), section 3.3.
 """
 

@@ -63,8 +63,8 @@ class GivenMesh(nn.Module):
         self.become(mesh)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the group "offset", if vertices may move."""
-        return {"offset": [self.offset]} if self.reach else {}
+        """Return the group "offset"; without a reach nothing moves it."""
+        return {"offset": [self.offset]}
 
     def become(self, mesh: Mesh) -> None:
         """Become another mesh, vertex for vertex."""

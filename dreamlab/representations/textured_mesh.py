@@ -49,7 +49,7 @@ class TexturedMesh(Painted):
         self.body = GivenMesh(ball(), config.reach)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the groups "table" and "mlp", and "offset" if there is a reach."""
+        """Return the groups "offset", "table" and "mlp"."""
         return {**self.body.parameter_groups(), **self.paint_groups()}
 
     def triangles(self) -> Triangles:

@@ -185,7 +185,7 @@ class UVMesh(nn.Module):
         self._unwrap(ball(), "box")
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the group "texture", and "offset" if vertices may move."""
+        """Return the groups "offset" and "texture"."""
         return {**self.body.parameter_groups(), "texture": [self.texture]}
 
     def set_progress(self, progress: float) -> None:

@@ -14,7 +14,7 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "hifa", "sdi"}
+SLOW = {"csd", "dreamgaussian", "hifa", "prolificdreamer", "sdi"}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()
@@ -30,6 +30,8 @@ TINY: dict[str, Any] = {
         "resolution": 10,
         "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
     },
+    "textured_mesh": {"grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}},
+    "uv_mesh": {"texture_size": 64, "max_faces": 300, "unwrap": "box"},
     "gaussians": {"count": 200, "max_count": 400, "opacity": 0.5},
     "volume": {"steps_per_diagonal": 24, "occupancy_resolution": 8},
 }

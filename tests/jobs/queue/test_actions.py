@@ -66,7 +66,7 @@ def test_a_request_reaches_the_process_that_works_on_the_run(new_run):
     with state.held(run), listening(run, flag):
         state.begin(run, is_queued=True)
         assert actions.request(run, "pause").state == "running"
-        assert flag.wait(10) and flag.wish == "pause"
+        assert flag.wait(10.0) and flag.wish == "pause"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"request": "explode"}', '{"request": ["stop"]}'])

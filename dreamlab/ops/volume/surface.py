@@ -13,6 +13,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import conv3d
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
@@ -42,6 +43,27 @@ def extract_surface(
     """
     logarithm, floor = log_density(density, threshold)
     return extract(logarithm, math.log(threshold / floor), half_extent)
+
+
+def smoothed(
+    density: Float[Tensor, "resolution resolution resolution"], deviation: float
+) -> Float[Tensor, "resolution resolution resolution"]:
+    """Blur a density with a Gaussian: gaps between the parts that it is made of are closed.
+
+    Args:
+        density: at nodes; zero is assumed outside.
+        deviation: standard deviation, > 0, in distances between nodes.
+    """
+    reach = math.ceil(3 * deviation)
+    offset = torch.arange(-reach, reach + 1, device=density.device, dtype=density.dtype)
+    kernel = torch.exp(-0.5 * (offset / deviation).square())
+    kernel = kernel / kernel.sum()
+    blurred = density[None, None]
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = len(kernel), reach
+        blurred = conv3d(blurred, kernel.reshape(shape), padding=padding)
+    return blurred[0, 0]
 
 
 def log_density(

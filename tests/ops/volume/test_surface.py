@@ -11,7 +11,7 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.ops.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.ops.triangles.isosurface import extract
-from dreamlab.ops.volume.surface import LOWEST, extract_surface, log_density
+from dreamlab.ops.volume.surface import LOWEST, extract_surface, log_density, smoothed
 from dreamlab.representations.hashgrid import Config, build
 
 
@@ -68,3 +68,28 @@ def test_a_threshold_that_nothing_exceeds_is_refused_with_a_fix():
     with pytest.raises(InputError, match="largest is 1") as caught:
         extract_surface(torch.ones(8, 8, 8), 2.0, 1.0)
     assert "below 1" in caught.value.fix
+
+
+def test_smoothing_keeps_the_mass_and_closes_gaps() -> None:
+    density = torch.zeros(24, 24, 24)
+    density[8:16, 8:16, 8:16] = 2.0
+    density[12, 12, :] = 0.0  # a pin-hole right through
+    blurred = smoothed(density, 1.0)
+    torch.testing.assert_close(blurred.sum(), density.sum())
+    assert extract_surface(density, 0.5, 1.0).faces.shape[0] > 0
+    whole, pierced = (
+        trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).euler_number
+        for mesh in (extract_surface(blurred, 0.5, 1.0), extract_surface(density, 0.5, 1.0))
+    )
+    assert (whole, pierced) == (2, 0)
+
+
+def test_smoothing_is_that_of_a_gaussian() -> None:
+    impulse = torch.zeros(15, 15, 15, dtype=torch.float64)
+    impulse[7, 7, 7] = 1.0
+    blurred = smoothed(impulse, 1.5)
+    axis = torch.arange(15, dtype=torch.float64) - 7
+    for k in range(3):
+        marginal = blurred.sum(dim=[d for d in range(3) if d != k])
+        assert (marginal * axis.square()).sum().sqrt().item() == pytest.approx(1.5, rel=0.02)
+        torch.testing.assert_close((marginal * axis).sum(), torch.tensor(0.0, dtype=torch.float64))

@@ -31,7 +31,7 @@ from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
-from dreamlab.ops.volume.surface import extract_surface, smoothed
+from dreamlab.ops.volume.surface import closed, extract_surface, smoothed
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.ops.volume.tsdf import fused_surface
 from dreamlab.renderers.pbr import check_material
@@ -46,9 +46,10 @@ PREVIEW_ELEVATION = 15.0
 """Degrees above the horizon, as far as the training views go that high."""
 OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
 """Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
-BLUR = 1.0
-"""Blur of the density that the next stage's surface is cut from, in distances between nodes: uneven
-Gaussians leave holes and crumbs (chair: 31 loose parts become 1, mushroom: 20 become 6)."""
+BLUR, CLOSING = 0.75, 2
+"""How the density that the next stage's surface is cut from is blurred and closed, in distances
+between nodes: uneven Gaussians leave crumbs and holes (mushroom: 20 parts become 2, and the larger
+one has no hole; chair: 31 parts become one)."""
 DEPTH_RINGS = ((8, 0.0, -45.0), (8, 22.5, 0.0), (8, 0.0, 45.0))
 """Rings of views whose depth is fused: their number, turn and elevation, degrees. They look from
 below too, whatever was trained: what no view sees counts as inside."""
@@ -402,7 +403,7 @@ def surface_of(stage: Stage) -> Mesh:
     if stage.config.surface == "tsdf":
         return fused_surface(depth_views(stage, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
     reference = silhouettes(stage, ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),), OUTLINE_SIZE)
-    density = smoothed(representation.density_grid(OUTLINE_SIZE), BLUR)
+    density = closed(smoothed(representation.density_grid(OUTLINE_SIZE), BLUR), CLOSING)
     threshold = find_threshold(density, half_extent, reference).value
     return extract_surface(density, threshold, half_extent)
 

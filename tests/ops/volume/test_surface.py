@@ -11,7 +11,7 @@ from dreamlab.core.mesh import Mesh
 from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.ops.mesh.clean import is_watertight, remove_degenerate
 from dreamlab.ops.triangles.isosurface import extract
-from dreamlab.ops.volume.surface import LOWEST, extract_surface, log_density, smoothed
+from dreamlab.ops.volume.surface import LOWEST, closed, extract_surface, log_density, smoothed
 from dreamlab.representations.hashgrid import Config, build
 
 
@@ -93,3 +93,22 @@ def test_smoothing_is_that_of_a_gaussian() -> None:
         marginal = blurred.sum(dim=[d for d in range(3) if d != k])
         assert (marginal * axis.square()).sum().sqrt().item() == pytest.approx(1.5, rel=0.02)
         torch.testing.assert_close((marginal * axis).sum(), torch.tensor(0.0, dtype=torch.float64))
+
+
+def test_closing_fills_what_is_narrow_and_leaves_what_is_convex() -> None:
+    block = torch.zeros(24, 24, 24)
+    block[:16, 8:16, 8:16] = 2.0  # up to the border
+    torch.testing.assert_close(closed(block, 2), block, rtol=0, atol=0)
+    pierced = block.clone()
+    pierced[6:10, 10:14, :] = 0.0  # 4 nodes wide
+    torch.testing.assert_close(closed(pierced, 2), block, rtol=0, atol=0)
+    wide = block.clone()
+    wide[4:9, 9:14, :] = 0.0  # 5 nodes wide
+    torch.testing.assert_close(closed(wide, 2), wide, rtol=0, atol=0)
+
+
+def test_closing_adds_only_and_twice_is_once() -> None:
+    density = torch.rand(20, 20, 20, generator=torch.Generator().manual_seed(0)).pow(4)
+    once = closed(density, 2)
+    assert (once >= density).all()
+    torch.testing.assert_close(closed(once, 2), once, rtol=0, atol=0)

@@ -14,7 +14,7 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "dreamgaussian", "hifa", "prolificdreamer", "sdi"}
+SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "prolificdreamer", "sdi"}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()

@@ -47,7 +47,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("phase", ["decoder", "diffusion"])
+@pytest.mark.parametrize("phase", [pytest.param("decoder", marks=pytest.mark.slow), "diffusion"])
 def test_a_killed_training_continues_bit_for_bit(tmp_path, phase):
     whole = losses_of(config_in(tmp_path / "whole", 4))
     config, seen = config_in(tmp_path / "parts", 4), []

@@ -37,6 +37,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.load import load_prior
 from dreamlab.systems import components
 from dreamlab.systems.assets import load_asset
+from dreamlab.systems.handover import begin_with
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
@@ -169,7 +170,7 @@ def _compare(
 
 def _with_mesh(stage: Stage, path: Path) -> dict[str, Tensor]:
     """Let a stage take over a model; return the state that it starts from."""
-    stage.begin_with(load_asset(path, stage.representation.half_extent))
+    begin_with(stage, load_asset(path, stage.representation.half_extent))
     return {name: tensor.clone() for name, tensor in stage.state().items()}
 
 

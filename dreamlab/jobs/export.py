@@ -20,7 +20,7 @@ from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.picture import makes_picture
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.priors.load import resolve_model
-from dreamlab.systems.stage import depth_views, silhouettes
+from dreamlab.systems.surface import depth_views, silhouettes
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, load_trained
 

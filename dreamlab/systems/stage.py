@@ -6,8 +6,8 @@ Progress is step / steps, in [0, 1). Every random number of a step comes from a 
 function of (seed, stage, step, purpose) alone, so a resumed run repeats an uninterrupted one.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,46 +17,20 @@ from torch import Tensor, nn
 from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
-from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import (
-    Adopting,
-    AdoptingSplats,
-    Refining,
-    Representation,
-    Shape,
-    Splats,
-    Volume,
-)
+from dreamlab.core.protocols import Refining, Representation
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
-from dreamlab.ops.volume.surface import closed, extract_surface, smoothed
-from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
-from dreamlab.ops.volume.tsdf import fused_surface
 from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
-from dreamlab.systems.assets import Asset
 from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
 from dreamlab.systems.settings import StageConfig
 
 PREVIEW_ELEVATION = 15.0
 """Degrees above the horizon, as far as the training views go that high."""
-OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
-"""Views, and pixels and nodes an axis, that the surface handed to the next stage is found with."""
-BLUR, CLOSING = 0.75, 2
-"""How the density that the next stage's surface is cut from is blurred and closed, in distances
-between nodes: uneven Gaussians leave crumbs and holes (mushroom: 20 parts become 2, and the larger
-one has no hole; chair: 31 parts become one)."""
-DEPTH_RINGS = ((8, 0.0, -45.0), (8, 22.5, 0.0), (8, 0.0, 45.0))
-"""Rings of views whose depth is fused: their number, turn and elevation, degrees. They look from
-below too, whatever was trained: what no view sees counts as inside."""
-ALMOST_EMPTY = 1e-4
-"""Opacity below which there is no depth."""
-CHUNK = 4
-"""Views rendered at once; bounds memory."""
 
 
 class Renderer(Protocol):
@@ -120,9 +94,12 @@ class Stage:
         """
         self.name, self.config, self.guidance = name, config, guidance
         self.seed, self.device = seed, device
-        self._parts = _find_parts(name, config)
+        self.parts = _find_parts(name, config)
         self._modules: dict[str, nn.Module] = {}
-        self._particles = [self._build_particle(index) for index in range(config.particles)]
+        self.particles: list[tuple[Any, Any]] = [
+            self._build_particle(index) for index in range(config.particles)
+        ]
+        """Representation and renderer of each."""
         self.representation: Representation
         self.renderer: Renderer
         self.focus(0)
@@ -142,7 +119,7 @@ class Stage:
 
     def focus(self, particle: int) -> None:
         """Make `representation` and `renderer` those of one particle; between steps, the first."""
-        self.representation, self.renderer = self._particles[particle]
+        self.representation, self.renderer = self.particles[particle]
 
     def particle_at(self, step: int) -> int:
         """Return the particle that a step is about, drawn anew for each."""
@@ -152,7 +129,7 @@ class Stage:
         return int(drawn)
 
     def _build(self, part: str, *arguments: Any) -> nn.Module:
-        component = self._parts[part]
+        component = self.parts[part]
         return component.module.build(component.config, *arguments).to(self.device)
 
     def progress_at(self, step: int) -> float:
@@ -278,7 +255,7 @@ class Stage:
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return all trainable parameters by group name."""
         groups: dict[str, list[nn.Parameter]] = {}
-        for part in (part for particle in self._particles for part in particle):
+        for part in (part for particle in self.particles for part in particle):
             for name, parameters in part.parameter_groups().items():
                 groups.setdefault(name, []).extend(parameters)
         return groups
@@ -305,75 +282,21 @@ class Stage:
             InputError: the tensors belong to other settings.
         """
         for part, module in self._modules.items():
-            self._load(part, module, _part_of(tensors, part))
+            self.load_part(part, module, _part_of(tensors, part))
         if isinstance(self.guidance, Learning):
             self.guidance.load_state(_part_of(tensors, "guidance"))
 
-    def continue_from(self, previous: "Stage") -> None:
-        """Take over the object of the stage before.
-
-        The same representation goes on as it is; another one adopts the object's surface and
-        colours. The renderer's state comes along if its settings are the same. Each particle takes
-        over one of the particles before, in their order.
-
-        Raises:
-            InputError: this representation cannot become a mesh, or there is no surface yet.
-        """
-        for index in range(len(self._particles)):
-            self.focus(index)
-            previous.focus(index % len(previous._particles))
-            self._continue_particle_from(previous)
-        self.focus(0)
-        previous.focus(0)
-
-    def _continue_particle_from(self, previous: "Stage") -> None:
-        mine, theirs = self._parts["representation"], previous._parts["representation"]
-        if mine.name == theirs.name:
-            state = previous.representation.state_dict()
-            self._load("representation", self.representation, state)
-        elif isinstance(self.representation, Adopting):
-            self.representation.adopt(surface_of(previous), previous.representation.color_at)
-        else:
-            raise InputError(
-                f"stage {self.name!r} cannot start from stage {previous.name!r}: a {theirs.name} "
-                f"cannot become a {mine.name}.",
-                f"set stages.{self.name}.start_from to null, or use the same representation.",
-            )
-        if self._parts["renderer"] == previous._parts["renderer"]:
-            renderer: Any = previous.renderer
-            self._load("renderer", self.renderer, renderer.state_dict())
-
-    def begin_with(self, start: Asset | Splats) -> None:
-        """Take over the shape and the colours of a model, or Gaussians as they are.
-
-        Raises:
-            InputError: this representation cannot become that.
-        """
-        name = self._parts["representation"].name
-        if isinstance(start, Splats):
-            if not isinstance(self.representation, AdoptingSplats):
-                raise InputError(
-                    f"stage {self.name!r} cannot start from Gaussians: a {name} has none.",
-                    f"set stages.{self.name}.start_from to a mesh, or use gaussians.",
-                )
-            for field, _ in self._particles:
-                field.adopt_splats(start)
-            return
-        if not isinstance(self.representation, Adopting):
-            raise InputError(
-                f"stage {self.name!r} cannot start from a model: a {name} cannot become a mesh.",
-                f"set stages.{self.name}.start_from to null, or use dmtet, gaussians, "
-                "textured_mesh or uv_mesh.",
-            )
-        for field, _ in self._particles:
-            field.adopt(start.mesh, start.color_at)
-
     def set_progress(self, progress: float) -> None:
         """Move the schedules inside all particles to `progress`."""
-        for field, _ in self._particles:
+        for field, _ in self.particles:
             field.set_progress(progress)
 
-    def _load(self, part: str, module: Any, state: Mapping[str, Any]) -> None:
+    def load_part(self, part: str, module: Any, state: Mapping[str, Any]) -> None:
+        """Load the saved values of one module.
+
+        Raises:
+            InputError: they belong to other settings.
+        """
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
@@ -382,65 +305,6 @@ class Stage:
                 f"the saved {part} does not fit stage {self.name!r}: {reason}.",
                 f"use the settings of stages.{self.name}.{part} that it was saved with.",
             ) from None
-
-
-def surface_of(stage: Stage) -> Mesh:
-    """Return the surface of a stage's object: its mesh, or where its density has the outline seen.
-
-    Raises:
-        InputError: there is no surface.
-    """
-    representation = stage.representation
-    if isinstance(representation, Shape):
-        with torch.no_grad():
-            return representation.triangles().to_mesh()
-    if not isinstance(representation, Volume):
-        raise InputError(
-            f"stage {stage.name!r} makes a picture, which has no surface.",
-            "let no stage start from it, and export nothing.",
-        )
-    half_extent = representation.half_extent
-    if stage.config.surface == "tsdf":
-        return fused_surface(depth_views(stage, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
-    reference = silhouettes(stage, ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),), OUTLINE_SIZE)
-    density = closed(smoothed(representation.density_grid(OUTLINE_SIZE), BLUR), CLOSING)
-    threshold = find_threshold(density, half_extent, reference).value
-    return extract_surface(density, threshold, half_extent)
-
-
-def depth_views(stage: Stage, size: int) -> SilhouetteReference:
-    """Render the views whose depth is fused, `size` pixels high and wide."""
-    return silhouettes(stage, DEPTH_RINGS, size, as_trained=False)
-
-
-def silhouettes(
-    stage: Stage,
-    rings: Sequence[tuple[int, float, float]],
-    size: int,
-    *,
-    as_trained: bool = True,
-) -> SilhouetteReference:
-    """Render opacity and depth of a stage from rings of views.
-
-    Args:
-        stage: what is looked at.
-        rings: number of views, turn and elevation of each ring, degrees.
-        size: height and width of the renders, pixels.
-        as_trained: clip elevations to those that were trained.
-    """
-    around = [
-        stage.view_around(n, turned=turn, elevation=up, as_trained=as_trained)
-        for n, turn, up in rings
-    ]
-    cameras = Cameras(
-        **{f.name: torch.cat([getattr(ring, f.name) for ring in around]) for f in fields(Cameras)}
-    )
-    alphas, depths = [], []
-    for start in range(0, len(cameras), CHUNK):
-        render = stage.render(cameras[start : start + CHUNK], size, size)
-        alphas.append(render.alpha)
-        depths.append(render.depth / render.alpha.clamp(min=ALMOST_EMPTY))
-    return SilhouetteReference(cameras, torch.cat(alphas), torch.cat(depths))
 
 
 def _find_parts(name: str, config: StageConfig) -> dict[str, Component]:

@@ -23,6 +23,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prior
 from dreamlab.systems.assets import load_start
 from dreamlab.systems.guidance import build_guidance
+from dreamlab.systems.handover import begin_with, continue_from
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
@@ -242,9 +243,9 @@ class _Run:
         )
         if config.start_from == PREVIOUS:
             if previous is not None:
-                stage.continue_from(previous)
+                continue_from(stage, previous)
         elif config.start_from is not None and snapshot is None:
-            stage.begin_with(load_start(Path(config.start_from), stage.representation.half_extent))
+            begin_with(stage, load_start(Path(config.start_from), stage.representation.half_extent))
         trainer = StageTrainer(stage, index)
         if snapshot is not None:
             trainer.load(snapshot)

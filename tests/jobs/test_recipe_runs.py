@@ -7,7 +7,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.export.pipeline import export_model
 from dreamlab.jobs.recipes import load_recipe
 from dreamlab.priors.load import load_prior
-from dreamlab.systems.stage import silhouettes
+from dreamlab.systems.surface import silhouettes
 from dreamlab.training.loop import train
 
 GRID = ("grid.num_levels=4", "grid.log2_table_size=10", "grid.finest_resolution=24")

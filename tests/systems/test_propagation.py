@@ -11,6 +11,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.guidance.pgc import PixelGradientConfig
+from dreamlab.systems.handover import continue_from
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 
@@ -133,4 +134,4 @@ def test_a_picture_has_no_surface_for_the_next_stage():
     config = toy_stage(**OBJECTS["splat"], losses={}, start_from="previous")
     second = Stage("b", config, None, seed=0, device=CPU)
     with pytest.raises(InputError, match="no surface"):
-        second.continue_from(first)
+        continue_from(second, first)

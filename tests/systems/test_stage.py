@@ -7,6 +7,7 @@ from dreamlab.core.render import Render
 from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sds import SDS, Config
+from dreamlab.systems.handover import continue_from
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 
@@ -209,7 +210,7 @@ def test_a_stage_can_start_from_the_object_of_the_one_before() -> None:
     first.step(0)
     tables = [stage.state()["representation.features.table"] for stage in (first, second)]
     assert not torch.equal(*tables), "the names of stages seed their initial values"
-    second.continue_from(first)
+    continue_from(second, first)
     assert torch.equal(first.render(cameras, 8, 8).rgb, second.render(cameras, 8, 8).rgb)
 
 
@@ -233,7 +234,7 @@ def test_a_field_becomes_a_mesh_that_looks_the_same_and_learns_on() -> None:
             for group in field.parameter_groups().values():
                 for parameter in group:
                     parameter.sub_(0.003 * parameter.grad.sign())
-    mesh.continue_from(field)
+    continue_from(mesh, field)
     cameras = field.view_around(4)
     before, after = (stage.render(cameras, 32, 32) for stage in (field, mesh))
     outlines = before.alpha > 0.5, after.alpha > 0.5
@@ -251,7 +252,7 @@ def test_a_mesh_cannot_become_a_field() -> None:
     first = make_stage(toy_stage(**MESH), name="coarse")
     second = make_stage(toy_stage(start_from="previous"), name="fine")
     with pytest.raises(InputError, match="a dmtet cannot become a hashgrid"):
-        second.continue_from(first)
+        continue_from(second, first)
 
 
 def test_a_state_of_other_settings_is_refused_with_their_path() -> None:
@@ -261,7 +262,7 @@ def test_a_state_of_other_settings_is_refused_with_their_path() -> None:
     with pytest.raises(InputError, match=r"stages\.nerf\.representation"):
         wide.load_state(small.state())
     with pytest.raises(InputError, match=r"stages\.nerf\.representation"):
-        wide.continue_from(small)
+        continue_from(wide, small)
 
 
 def test_an_unknown_loss_is_refused() -> None:
@@ -283,7 +284,7 @@ def test_a_step_is_about_one_particle_and_one_particle_alone_begins_as_the_first
     assert touched == [False, False, True]
     many.focus(0)
     after = make_stage(toy_stage(particles=2, start_from="previous"), name="fine")
-    after.continue_from(many)
+    continue_from(after, many)
     assert torch.equal(after.state()[f"particle1.{table}"], many.state()[f"particle1.{table}"])
 
 

@@ -1,0 +1,71 @@
+"""What a stage begins with: the object of the stage before, or an asset."""
+
+from typing import Any
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.protocols import Adopting, AdoptingSplats, Splats
+from dreamlab.systems.assets import Asset
+from dreamlab.systems.stage import Stage
+from dreamlab.systems.surface import surface_of
+
+
+def continue_from(stage: Stage, previous: Stage) -> None:
+    """Let `stage` take over the object of the stage before.
+
+    The same representation goes on as it is; another one adopts the object's surface and colours.
+    The renderer's state comes along if its settings are the same. Each particle takes over one of
+    the particles before, in their order.
+
+    Raises:
+        InputError: this representation cannot become a mesh, or there is no surface yet.
+    """
+    for index in range(len(stage.particles)):
+        stage.focus(index)
+        previous.focus(index % len(previous.particles))
+        _continue_particle(stage, previous)
+    stage.focus(0)
+    previous.focus(0)
+
+
+def _continue_particle(stage: Stage, previous: Stage) -> None:
+    mine, theirs = stage.parts["representation"], previous.parts["representation"]
+    if mine.name == theirs.name:
+        state = previous.representation.state_dict()
+        stage.load_part("representation", stage.representation, state)
+    elif isinstance(stage.representation, Adopting):
+        stage.representation.adopt(surface_of(previous), previous.representation.color_at)
+    else:
+        raise InputError(
+            f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {theirs.name} "
+            f"cannot become a {mine.name}.",
+            f"set stages.{stage.name}.start_from to null, or use the same representation.",
+        )
+    if stage.parts["renderer"] == previous.parts["renderer"]:
+        renderer: Any = previous.renderer
+        stage.load_part("renderer", stage.renderer, renderer.state_dict())
+
+
+def begin_with(stage: Stage, start: Asset | Splats) -> None:
+    """Let `stage` take over the shape and the colours of a model, or Gaussians as they are.
+
+    Raises:
+        InputError: its representation cannot become that.
+    """
+    name = stage.parts["representation"].name
+    if isinstance(start, Splats):
+        if not isinstance(stage.representation, AdoptingSplats):
+            raise InputError(
+                f"stage {stage.name!r} cannot start from Gaussians: a {name} has none.",
+                f"set stages.{stage.name}.start_from to a mesh, or use gaussians.",
+            )
+        for field, _ in stage.particles:
+            field.adopt_splats(start)
+        return
+    if not isinstance(stage.representation, Adopting):
+        raise InputError(
+            f"stage {stage.name!r} cannot start from a model: a {name} cannot become a mesh.",
+            f"set stages.{stage.name}.start_from to null, or use dmtet, gaussians, "
+            "textured_mesh or uv_mesh.",
+        )
+    for field, _ in stage.particles:
+        field.adopt(start.mesh, start.color_at)

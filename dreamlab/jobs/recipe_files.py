@@ -2,8 +2,8 @@
 
 A recipe is a YAML file in the configs folder; its file name is its name. Top level keys:
 `description` (one line), `cost` (what each quality takes), `prior`, `stages` (a mapping by name, in
-order), `export`, and `quality`, a mapping from the name of a quality to the settings that it
-changes.
+order), `layout` (where objects stand, see `jobs.layouts.given`), `export`, and `quality`, a mapping
+from the name of a quality to the settings that it changes.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +34,8 @@ class RecipeFile:
     """Settings of the prior."""
     export: dict[str, Any] = field(default_factory=dict)
     """Settings of the export."""
+    layout: Any = None
+    """Where objects stand: `prompt`, a path or a mapping; none: there are no boxes."""
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Quality to the settings that it changes."""
 
@@ -47,7 +49,8 @@ class RecipeFile:
     @property
     def settings(self) -> Plain:
         """The settings without any quality preset."""
-        return {"prior": self.prior, "stages": self.stages, "export": self.export}
+        plain = {"prior": self.prior, "stages": self.stages, "export": self.export}
+        return plain | {"layout": self.layout}
 
 
 def list_recipes() -> list[str]:

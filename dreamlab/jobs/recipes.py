@@ -16,8 +16,10 @@ from typing import Any
 
 from dreamlab.core.config import Plain, build, dump_yaml, load_yaml, merge, parse_dotlist, to_plain
 from dreamlab.core.errors import InputError, nearest
+from dreamlab.core.layout import Layout, check_prompt
 from dreamlab.core.version import VERSION
 from dreamlab.export.pipeline import ExportConfig
+from dreamlab.jobs.layouts.given import given_layout
 from dreamlab.jobs.recipe_files import (
     DEFAULT_RECIPE,
     QUALITIES,
@@ -31,8 +33,6 @@ from dreamlab.systems.settings import StageConfig
 
 __all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
 
-MAX_PROMPT = 1000
-"""Characters; the text encoders read less than half of that."""
 EMBEDDED = "toybox"
 """Name of the model that comes with dreamlab."""
 SAMPLE_PROMPT = "a red mushroom"
@@ -57,22 +57,18 @@ class RunConfig:
     """The quality preset that was applied."""
     prior: PriorConfig = field(default_factory=PriorConfig)
     """The diffusion model."""
+    layout: Layout | None = None
+    """Objects in boxes, each with a prompt of its own; an override may also name a file
+    (scene.yaml) or say `prompt`, which reads it from the words of the prompt."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """What is written in the end."""
     version: str = VERSION
     """The dreamlab that resolved these settings."""
 
     def __post_init__(self) -> None:
-        if not self.prompt.strip():
-            raise ValueError("the prompt is empty; say what to make")
-        for name in ("prompt", "negative_prompt"):
-            text = getattr(self, name)
-            if len(text) > MAX_PROMPT:
-                raise ValueError(
-                    f"the {name} has {len(text)} characters, at most {MAX_PROMPT} are allowed"
-                )
-            if "${" in text or not text.isprintable():
-                raise ValueError(f"the {name} must be one line of plain text without '${{'")
+        check_prompt(self.prompt, "the prompt")
+        if self.negative_prompt:
+            check_prompt(self.negative_prompt, "the negative_prompt")
         if not self.stages:
             raise ValueError("there must be at least one stage")
 
@@ -129,10 +125,15 @@ def load_recipe(
     settings = merge(recipe.settings, resolve_model(model).preset, of_quality)
     if guidance is not None:
         settings = _with_rule(settings, guidance)
-    settings = merge(settings, chosen)
+    settings = _with_layout(merge(settings, chosen), prompt)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     content = given | {"recipe": name, "quality": quality} | settings
     return build(RunConfig, content).resolved()
+
+
+def _with_layout(settings: Plain, prompt: str) -> Plain:
+    """Write the layout out, so that a run folder needs no other file."""
+    return settings | {"layout": to_plain(given_layout(settings.get("layout"), prompt))}
 
 
 def _check_stage_names(layer: Mapping[str, Any], stages: Mapping[str, Any]) -> None:
@@ -181,6 +182,7 @@ def load_run_config(
     changes = {key: value for key, value in given.items() if value is not None}
     settings = merge(content, parse_dotlist(overrides)) | changes
     try:
+        settings = _with_layout(settings, str(settings.get("prompt", "")))
         config = build(RunConfig, settings | {"version": VERSION}).resolved()
         resolve_model(config.prior.model)
     except InputError as error:
@@ -202,4 +204,7 @@ def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
         return {}
     from dreamlab.priors.toybox.world.captions import unknown_words
 
-    return unknown_words(config.prompt) | unknown_words(config.negative_prompt)
+    texts = [config.prompt, config.negative_prompt]
+    if config.layout is not None:
+        texts += [box.prompt for box in config.layout.boxes]
+    return {word: near for text in texts for word, near in unknown_words(text).items()}

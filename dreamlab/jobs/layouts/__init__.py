@@ -1,0 +1,1 @@
+"""Layouts for prompts: read from words, drawn, described by a schema."""

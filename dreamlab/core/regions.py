@@ -22,11 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dreamlab.core.layout import Layout
 
+OBJECT = 0.8
+"""What a single object fills of the cube's half side, and of the unit box of `to_unit`."""
 SOFTNESS = 0.02
 """w, world units: less than a pixel of a 64 pixels wide view."""
 
@@ -73,6 +75,17 @@ class Regions:
         """Return points of the world in the frame of each box; differentiable."""
         return turned(points[:, None] - self.centers, -self.yaw)
 
+    def to_unit(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points boxes 3"]:
+        """Return points in the frame of each box, scaled so that its sides lie at `OBJECT`."""
+        return self.to_local(points) * (OBJECT / self.half_sizes)
+
+    def from_unit(
+        self, points: Float[Tensor, "points 3"], box: Int[Tensor, " points"]
+    ) -> Float[Tensor, "points 3"]:
+        """Return where points in the frames of `to_unit` are in the world, each of its own box."""
+        scaled = points * (self.half_sizes[box] / OBJECT)
+        return turned(scaled, self.yaw[box]) + self.centers[box]
+
     def distances(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points boxes"]:
         """Return the signed distances d_k, world units; differentiable."""
         q = self.to_local(points).abs() - self.half_sizes
@@ -106,13 +119,6 @@ class Regions:
     def excess(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 1"]:
         """Return the distance to the nearest box, 0 inside, world units; differentiable."""
         return self.distances(points).amin(dim=-1, keepdim=True).clamp(min=0)
-
-    def marks(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points boxes_and_one"]:
-        """Return labels and excess side by side, as a renderer composites them.
-
-        Gradients: of the excess to the points.
-        """
-        return torch.cat([self.labels(points), self.excess(points)], dim=-1)
 
 
 def turned(

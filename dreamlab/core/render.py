@@ -3,7 +3,7 @@
 All tensors are `[batch height width channels]`. `rgb` is sRGB in [0, 1], composited over the
 background; `alpha` in [0, 1]; `depth` is the expected distance along the ray, world units, weighted
 by opacity and not normalised (divide by alpha); `normal` is the opacity-weighted world-space unit
-normal; `regions` are alpha-composited soft masks of the layout's parts.
+normal; `regions` are alpha-composited soft masks of a layout's objects, which sum to alpha.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,12 @@ class Render:
     alpha: Float[Tensor, "batch height width 1"]
     depth: Float[Tensor, "batch height width 1"]
     normal: Float[Tensor, "batch height width 3"] | None = None
-    regions: Float[Tensor, "batch height width parts"] | None = None
+    regions: Float[Tensor, "batch height width boxes"] | None = None
+    """Differentiable to what is composited, not to the shares (see `core.regions`)."""
+    excess: Float[Tensor, "batch height width 1"] | None = None
+    """How far what is seen lies outside of all boxes, world units, weighted by opacity."""
+    shown: tuple[int, ...] | None = None
+    """Numbers of the layout's objects that were drawn; the others have empty masks."""
     depth_variance: Float[Tensor, "batch height width 1"] | None = None
     """Variance of the distance along the ray under normalised weights (HiFA's z-variance)."""
     orientation: Float[Tensor, "batch height width 1"] | None = None

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Picture
+from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.renderers.shading import Shading
 
@@ -54,6 +55,7 @@ class FlatRenderer(nn.Module):
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
         depth_variance: bool = False,
+        regions: Regions | None = None,
     ) -> Render:
         """Show the picture once for each camera.
 
@@ -66,9 +68,18 @@ class FlatRenderer(nn.Module):
             background: not used.
             normals: also return `normal` and `orientation`, zeros.
             depth_variance: also return `depth_variance`, zeros.
+            regions: must be None.
+
+        Raises:
+            InputError: there are regions, which are places of a world that a picture has not.
 
         Gradients: rgb to the picture.
         """
+        if regions is not None:
+            raise InputError(
+                "a picture has no places for the objects of a layout.",
+                "set layout to null, or use a recipe that makes a model.",
+            )
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             picture = self._picture[0].picture()
             if picture.shape[:2] != (height, width):

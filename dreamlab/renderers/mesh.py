@@ -7,7 +7,8 @@ the light, not the normals that are returned.
 
 Positions and normals are interpolated between vertices, the albedo is evaluated at every seen
 pixel. Antialiasing blends colour (premultiplied), alpha, depth and normal alike, and is what gives
-the outline a gradient; see `ops.triangles.antialias`.
+the outline a gradient; see `ops.triangles.antialias`. So are the marks of a layout, evaluated at
+every seen pixel; a triangle is drawn with the object that its middle belongs to.
 
 `orientation` and `depth_variance` do not exist for a surface and are zero.
 
@@ -25,7 +26,9 @@ from torch.nn.functional import normalize
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Shape
+from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
+from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.antialias import antialias
 from dreamlab.ops.triangles.interpolate import interpolate
 from dreamlab.ops.triangles.normals import vertex_normals
@@ -68,6 +71,7 @@ class MeshRenderer(RendererBase[Shape]):
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
         depth_variance: bool = False,
+        regions: Regions | None = None,
     ) -> Render:
         """Render all views.
 
@@ -80,6 +84,8 @@ class MeshRenderer(RendererBase[Shape]):
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal` and `orientation`.
             depth_variance: also return `depth_variance`.
+            regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
+                shown objects alone.
 
         Raises:
             InputError: the shading is physically based and the shape has no material.
@@ -90,8 +96,9 @@ class MeshRenderer(RendererBase[Shape]):
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             behind = self.behind(directions, background, generator=generator, training=training)
-            images = self._draw(cameras, origins, shading)
-            color, alpha, depth, normal = images.split([3, 1, 1, 3], dim=-1)
+            images = self._draw(cameras, origins, shading, regions)
+            widths = [3, 1, 1, 3, *([] if regions is None else [len(regions), 1])]
+            color, alpha, depth, normal, *marks = images.split(widths, dim=-1)
             nothing = torch.zeros_like(alpha)
             return Render(
                 rgb=color + (1 - alpha) * behind,
@@ -100,14 +107,17 @@ class MeshRenderer(RendererBase[Shape]):
                 normal=normal if normals or shading.needs_normals else None,
                 depth_variance=nothing if depth_variance else None,
                 orientation=nothing if normals else None,
+                regions=marks[0] if marks else None,
+                excess=marks[1] if marks else None,
+                shown=None if regions is None else regions.shown,
             )
 
     def _draw(
-        self, cameras: Cameras, origins: Tensor, shading: Shading
-    ) -> Float[Tensor, "batch height width 8"]:
-        """Return premultiplied colour, alpha, depth and normal."""
+        self, cameras: Cameras, origins: Tensor, shading: Shading, regions: Regions | None
+    ) -> Float[Tensor, "batch height width channels"]:
+        """Return premultiplied colour, alpha, depth and normal, and the marks of regions."""
         backend = self.config.backend
-        mesh = self.scene.triangles()
+        mesh = _of_shown(self.scene.triangles(), regions)
         height, width = origins.shape[1:3]
         pos = _to_clip(mesh.vertices, cameras, width / height)
         rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
@@ -118,8 +128,11 @@ class MeshRenderer(RendererBase[Shape]):
         normal = normalize(normal, dim=-1)
         color = self._color(point, normal, origins[seen], shading.of(seen[0]))
         distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
-        values = torch.cat([color, torch.ones_like(distance), distance, normal], dim=1)
-        images = values.new_zeros(*rast.shape[:3], 8).index_put(seen, values)
+        columns = [color, torch.ones_like(distance), distance, normal]
+        if regions is not None:
+            columns += [regions.labels(point), regions.excess(point)]
+        values = torch.cat(columns, dim=1)
+        images = values.new_zeros(*rast.shape[:3], values.shape[1]).index_put(seen, values)
         return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
 
     def _color(
@@ -133,6 +146,14 @@ class MeshRenderer(RendererBase[Shape]):
         return shade_material(
             material, normal, normalize(origin - point, dim=-1), shading.surroundings
         )
+
+
+def _of_shown(mesh: Triangles, regions: Regions | None) -> Triangles:
+    """Return the triangles of the objects that are shown."""
+    if regions is None or regions.is_whole:
+        return mesh
+    middle = mesh.vertices.detach()[mesh.tri.long()].mean(dim=1)
+    return Triangles(mesh.vertices, mesh.tri[regions.is_drawn(middle)])
 
 
 def _to_clip(

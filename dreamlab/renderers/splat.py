@@ -2,7 +2,7 @@
 
 Colour, depth and, where asked for, normals and squared depth are features of the Gaussians. A
 normal is the Gaussian's shortest axis, turned to the camera. Depth is the distance to the mean, not
-normalised.
+normalised. A Gaussian belongs to the object of a layout that its mean belongs to.
 
 Source: Kerbl et al. 2023 (3D Gaussian splatting); normals as in Guédon and Lepetit 2024 (SuGaR).
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Splats, Splatted
+from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.ops.splat.project import Projected, project, rotation_matrices
 from dreamlab.ops.splat.splat import splat
@@ -60,6 +61,7 @@ class SplatRenderer(RendererBase[Splatted]):
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
         depth_variance: bool = False,
+        regions: Regions | None = None,
     ) -> Render:
         """Render all views.
 
@@ -72,6 +74,8 @@ class SplatRenderer(RendererBase[Splatted]):
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal` and `orientation` (zero).
             depth_variance: also return `depth_variance`.
+            regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
+                shown objects alone.
 
         Gradients: all images to the Gaussians, rgb to the background.
         """
@@ -79,7 +83,7 @@ class SplatRenderer(RendererBase[Splatted]):
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             directions = cameras.rays(height, width)[1]
             behind = self.behind(directions, background, generator=generator, training=training)
-            s = self.scene.splats()
+            s = _of_shown(self.scene.splats(), regions)
             geometry = (s.means, s.quaternions, s.scales, s.opacities)
             backend = self.config.backend
             projected = project(*geometry, cameras, height, width, backend=backend)
@@ -96,6 +100,9 @@ class SplatRenderer(RendererBase[Splatted]):
                 features["normal"] = normal
             if depth_variance:
                 features["square"] = projected.distance[..., None].square()
+            if regions is not None:
+                features["regions"] = regions.labels(s.means).expand(len(cameras), -1, -1)
+                features["excess"] = regions.excess(s.means).expand(len(cameras), -1, -1)
             widths = [feature.shape[-1] for feature in features.values()]
             columns = torch.cat(list(features.values()), dim=-1)
             picture, alpha = splat(projected, columns, height, width, backend=backend)
@@ -105,9 +112,19 @@ class SplatRenderer(RendererBase[Splatted]):
                 alpha=alpha,
                 depth=images["depth"],
                 normal=images.get("normal"),
+                regions=images.get("regions"),
+                excess=images.get("excess"),
+                shown=None if regions is None else regions.shown,
                 depth_variance=_variance(images, alpha) if depth_variance else None,
                 orientation=torch.zeros_like(alpha) if normals else None,
             )
+
+
+def _of_shown(splats: Splats, regions: Regions | None) -> Splats:
+    """Return the Gaussians with the opacity that they have where some objects alone are shown."""
+    if regions is None or regions.is_whole:
+        return splats
+    return replace(splats, opacities=splats.opacities * regions.presence(splats.means))
 
 
 def _report(projected: Projected, gaussians: Splatted, height: int) -> None:

@@ -39,6 +39,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Field
+from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.ops.volume.composite import composite
 from dreamlab.ops.volume.march import Samples, march
@@ -112,6 +113,7 @@ class Wanted:
     normals: bool
     depth_variance: bool
     training: bool
+    regions: Regions | None
 
 
 class VolumeRenderer(RendererBase[Field]):
@@ -154,6 +156,7 @@ class VolumeRenderer(RendererBase[Field]):
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
         depth_variance: bool = False,
+        regions: Regions | None = None,
     ) -> Render:
         """Render all views.
 
@@ -168,12 +171,16 @@ class VolumeRenderer(RendererBase[Field]):
             normals: also return `normal`, and `orientation` if normals come from the density;
                 implied by a lit shading.
             depth_variance: also return `depth_variance`.
+            regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
+                shown objects alone.
 
-        Gradients: rgb to density, colour, normals and background; alpha, depth, its variance and
-            depth normals to density; orientation to normals only; nothing to the cameras.
+        Gradients: rgb to density, colour, normals and background; alpha, depth, its variance,
+            regions, excess and depth normals to density; orientation to normals only; nothing to
+            the cameras.
         """
         normals = normals or shading.needs_normals
-        wanted = Wanted(normals and self.config.normals == "density", depth_variance, training)
+        of_density = normals and self.config.normals == "density"
+        wanted = Wanted(of_density, depth_variance, training, regions)
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             rays = _pack(origins, directions, generator if training else None)
@@ -185,7 +192,8 @@ class VolumeRenderer(RendererBase[Field]):
             if normals and self.config.normals == "depth":
                 images |= _lit_by_depth(origins, directions, images, shading)
             color = images.pop("color")
-            return Render(rgb=color + (1 - images["alpha"]) * behind, **images)
+            shown = None if regions is None else regions.shown
+            return Render(rgb=color + (1 - images["alpha"]) * behind, **images, shown=shown)
 
     def _trace_in_chunks(self, rays: Rays, shading: Shading, wanted: Wanted) -> dict[str, Tensor]:
         starts = range(0, len(rays.origins), EVALUATION_RAYS)
@@ -199,10 +207,11 @@ class VolumeRenderer(RendererBase[Field]):
         samples = self._march(rays)
         hidden = None
         if self.hidden_share > WORTH_PRUNING:
-            hidden = self._hidden(rays, samples)
+            hidden = self._hidden(rays, samples, wanted.regions)
             samples = samples.keep(~hidden)
         points = samples.points(rays.origins, rays.directions)
         density, albedo = self.scene.density_and_color(points)
+        density = _of_shown(density, points, wanted.regions)
         if wanted.training:
             hidden = is_hidden(density.detach(), samples) if hidden is None else hidden
             self.hidden_share.copy_(hidden.float().mean())
@@ -214,6 +223,9 @@ class VolumeRenderer(RendererBase[Field]):
             features = {"color": shade(albedo, normal, shading.of(views)), "normal": normal}
         if wanted.depth_variance:
             features["moments"] = _moments(rays, samples)
+        if wanted.regions is not None:
+            features["regions"] = wanted.regions.labels(points)
+            features["excess"] = wanted.regions.excess(points)
         widths = [feature.shape[1] for feature in features.values()]
         columns = torch.cat(list(features.values()), dim=-1)
         image = composite(density, columns, samples, backend=self.config.backend)
@@ -236,10 +248,12 @@ class VolumeRenderer(RendererBase[Field]):
         return samples if len(samples) else one_empty_sample(samples)
 
     @torch.no_grad()
-    def _hidden(self, rays: Rays, samples: Samples) -> Bool[Tensor, " samples"]:
+    def _hidden(
+        self, rays: Rays, samples: Samples, regions: Regions | None
+    ) -> Bool[Tensor, " samples"]:
         """Return which samples are hidden, from a pass that evaluates only the density."""
-        density = self.scene.density(samples.points(rays.origins, rays.directions))
-        return is_hidden(density, samples)
+        points = samples.points(rays.origins, rays.directions)
+        return is_hidden(_of_shown(self.scene.density(points), points, regions), samples)
 
     def _normals(
         self, points: Tensor, density: Tensor, rays: Rays, samples: Samples
@@ -272,6 +286,17 @@ def build(config: Config, field: Any, generator: torch.Generator | None = None) 
             "use a field such as hashgrid, or the renderer mesh.",
         )
     return VolumeRenderer(config, field, generator)
+
+
+def _of_shown(
+    density: Float[Tensor, " samples"],
+    points: Float[Tensor, "samples 3"],
+    regions: Regions | None,
+) -> Float[Tensor, " samples"]:
+    """Return the density of the objects that are shown."""
+    if regions is None or regions.is_whole:
+        return density
+    return density * regions.presence(points)
 
 
 def _pack(

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from dreamlab.core.harmonics import degree_of, harmonics_above_zero
 from dreamlab.core.mesh import Mesh
+from dreamlab.core.regions import Regions
 from dreamlab.core.triangles import Triangles
 
 ColorAt = Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points 3"]]
@@ -213,6 +214,19 @@ class AdoptingSplats(Protocol):
         """Take over Gaussians in the cube of this representation.
 
         Raises `InputError` if there are more than fit.
+        """
+        ...
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A representation that can begin as several bodies, one in each box of a layout."""
+
+    def begin_in(self, regions: Regions) -> None:
+        """Begin so; what was drawn at random stays as it is, but for its place.
+
+        A box is to its body what the cube is to the single body that there would be otherwise,
+        with objects filling `OBJECT` of the cube's half side but all of a box.
         """
         ...
 

@@ -7,6 +7,9 @@ the empty one if none was given.
 
 Whatever is combined costs one U-Net call, and with wrong views (Perp-Neg) e_y stands for
 e_y + sum_i w_i perp(e_i - e_0, e_y - e_0) wherever it is compared with an e_0.
+
+Where several prompts share a view (`semantic.py`), e_y and its push are sums over them, each latent
+with its own shares m_k:   e_y = sum_k m_k e_{y_k},   sum_k m_k = 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,19 +82,41 @@ def view_scores(
 
     Directions start at the prediction for the empty prompt if that is named, else at the negative
     prompt's. Without either, without `positive` or without wrong views there is no push (None).
+    Every group comes back as one prediction a view, whoever shares the view.
     """
     base = next((name for name in ("empty", "negative") if name in names), None)
     groups = {name: getattr(conditionings, name) for name in names}
     if base is None or "positive" not in names or not conditionings.away.shape[1]:
-        return predict_scores(prior, noisy, t, groups), None
+        return _shared(predict_scores(prior, noisy, t, groups), conditionings), None
     scores = predict_scores(prior, noisy, t, groups | {"away": conditionings.away})
-    push = away_direction(
-        scores["positive"][:, 0],
-        scores[base][:, 0],
-        scores.pop("away"),
-        conditionings.away_weights,
+    scores["push"] = _pushes(scores["positive"], scores[base], scores.pop("away"), conditionings)
+    shared = _shared(scores, conditionings)
+    return shared, shared.pop("push")[:, 0]
+
+
+def _pushes(
+    positive: Scores, base: Scores, away: Scores, conditionings: ViewConditionings
+) -> Scores:
+    """Return the push of every prompt of every view from its own wrong views."""
+    num_prompts = positive.shape[1]
+    pushes = away_direction(
+        positive.flatten(0, 1),
+        base.expand_as(positive).flatten(0, 1),
+        away.unflatten(1, (num_prompts, -1)).flatten(0, 1),
+        conditionings.away_weights.unflatten(1, (num_prompts, -1)).flatten(0, 1),
     )
-    return scores, push
+    return pushes.unflatten(0, positive.shape[:2])
+
+
+def _shared(scores: dict[str, Scores], conditionings: ViewConditionings) -> dict[str, Scores]:
+    """Sum the predictions of prompts that share a view, each latent with their shares."""
+    if conditionings.shares is None:
+        return scores
+    shares = conditionings.shares[:, :, None]
+    return {
+        name: score if score.shape[1] == 1 else (shares * score).sum(dim=1, keepdim=True)
+        for name, score in scores.items()
+    }
 
 
 def rescale(guided: Latents, positive: Latents, strength: float) -> Latents:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dreamlab.core.cameras import Cameras
+from dreamlab.core.render import Render
 from dreamlab.guidance.perp_neg import away_weights
 from dreamlab.priors.base import Prior
 from dreamlab.priors.text_cache import encode_cached
@@ -75,19 +76,25 @@ class PromptConfig:
 
 @dataclass(frozen=True, slots=True)
 class ViewConditionings:
-    """Embeddings for one batch of views, each `[B n T D]`."""
+    """Embeddings for one batch of views, each `[B n T D]`.
 
-    positive: Float[Tensor, "batch 1 tokens features"]
-    """The prompt as seen from the view."""
-    negative: Float[Tensor, "batch 1 tokens features"]
-    """The negative prompt, which is the empty one if none was given; of the view if it repeats
-    the prompt."""
+    Usually one prompt speaks for all of a view. With several (`semantic.py`), n of them, each
+    speaks for its share of every latent.
+    """
+
+    positive: Float[Tensor, "batch prompts tokens features"]
+    """The prompts as seen from the view."""
+    negative: Float[Tensor, "batch negatives tokens features"]
+    """The negative prompt, which is the empty one if none was given; if it repeats the prompt, of
+    the view and one for each prompt."""
     empty: Float[Tensor, "batch 1 tokens features"]
     """The empty prompt."""
     away: Float[Tensor, "batch variants tokens features"]
-    """Prompts of wrong views: front and side with Perp-Neg, otherwise none."""
+    """Prompts of wrong views, prompt by prompt: front and side with Perp-Neg, otherwise none."""
     away_weights: Float[Tensor, "batch variants"]
     """Their weights, <= 0."""
+    shares: Float[Tensor, "batch prompts height width"] | None = None
+    """How much of each latent is each prompt's, summing to 1; None for one prompt."""
 
 
 def view_index(cameras: Cameras, config: PromptConfig) -> Int[Tensor, " batch"]:
@@ -152,8 +159,13 @@ class Prompts:
         of_views = embeddings[6:] if repeats else None
         return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views)
 
-    def for_views(self, cameras: Cameras) -> ViewConditionings:
-        """Return what the prior is to be told for each of these views."""
+    def for_views(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+        """Return what the prior is to be told for each of these views.
+
+        Args:
+            cameras: of the views.
+            render: what is seen; prompts of objects (`semantic.py`) need to know who is where.
+        """
         num_views, device = len(cameras), self.views.device
         mixture = view_mixture(cameras, self.config).to(device)
         positive = torch.einsum("bv,vtd->btd", mixture, self.views)

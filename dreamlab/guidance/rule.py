@@ -185,7 +185,8 @@ class Rule(ABC, Generic[C]):
         image_weight = value_at(self.config.image_weight, progress)
         with torch.set_grad_enabled(torch.is_grad_enabled() and latent_weight > 0):
             latents = self._encode(render, generator)
-        t, judgement = self._draw(latents.detach(), cameras, progress, generator)
+        conditionings = self.prompts.for_views(cameras, render)
+        t, judgement = self._draw(latents.detach(), conditionings, progress, generator)
         gradient = judgement.gradient
         metrics = {"t": t.mean().item(), **base.gradient_metrics(gradient)}
         loss = latents.new_zeros(())
@@ -203,7 +204,11 @@ class Rule(ABC, Generic[C]):
         return self.prior.encode_image(picture(render, self.config.sees), generator).float()
 
     def _draw(
-        self, latents: Latents, cameras: Cameras, progress: float, generator: torch.Generator
+        self,
+        latents: Latents,
+        conditionings: ViewConditionings,
+        progress: float,
+        generator: torch.Generator,
     ) -> tuple[Float[Tensor, " batch"], Judgement]:
         t = sample_timesteps(self.config.timesteps, progress, len(latents), generator)
         t = t.to(latents.device)
@@ -211,7 +216,6 @@ class Rule(ABC, Generic[C]):
         extra = self.draw_extra(noise, generator)
         noise = noise.to(latents.device)
         extra = None if extra is None else extra.to(latents.device)
-        conditionings = self.prompts.for_views(cameras)
         return t, self.judge(latents, t, noise, conditionings, progress, extra)
 
     def _image_loss(self, render: Render, judgement: Judgement) -> Float[Tensor, ""]:
@@ -228,7 +232,8 @@ class Rule(ABC, Generic[C]):
     ) -> Float[Tensor, "batch side side 3"]:
         """Decode what the renders are being pulled to, as images in [0, 1]."""
         latents = self._encode(render, generator)
-        _, judgement = self._draw(latents, cameras, progress, generator)
+        conditionings = self.prompts.for_views(cameras, render)
+        _, judgement = self._draw(latents, conditionings, progress, generator)
         return self.prior.decode(judgement.x0).clamp(0, 1)
 
 

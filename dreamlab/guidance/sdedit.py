@@ -102,7 +102,8 @@ class SDEdit:
         """Return y, the edited renders, sRGB in [0, 1] at the prior's image size."""
         latents = self.prior.encode_image(render.rgb.detach(), generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        edited = self.edit(latents, noise, self.prompts.for_views(cameras), progress)
+        conditionings = self.prompts.for_views(cameras, render)
+        edited = self.edit(latents, noise, conditionings, progress)
         return self.prior.decode(edited).clamp(0, 1)
 
     def __call__(

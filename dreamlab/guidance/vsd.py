@@ -121,15 +121,25 @@ class VSD:
         noise: Latents,
         cameras: Cameras,
         progress: float,
+        render: Render | None = None,
     ) -> Latents:
-        """Return g for given times and noise; view by view, and nothing is learned."""
+        """Return g for given times and noise; view by view, and nothing is learned.
+
+        Args:
+            latents: z.
+            t: times, one a view.
+            noise: eps.
+            cameras: of the views.
+            progress: fraction of the stage that is done, in [0, 1].
+            render: what is seen, for prompts of objects.
+        """
         alpha, sigma = self.prior.alpha_sigma(t)
         noisy = alpha * latents + sigma * noise
         guided = guided_noise(
             self.prior,
             noisy,
             t,
-            self.prompts.for_views(cameras),
+            self.prompts.for_views(cameras, render),
             scale=value_at(self.config.guidance_scale, progress),
         )
         learned = self.score.predict(noisy, t, self._plain(cameras), poses_of(cameras)).eps
@@ -175,7 +185,7 @@ class VSD:
         z = latents.detach()
         t = sample_timesteps(self.config.timesteps, progress, len(z), generator).to(z.device)
         noise = torch.randn(z.shape, generator=generator).to(z.device)
-        gradient = self.judge(z, t, noise, cameras, progress)
+        gradient = self.judge(z, t, noise, cameras, progress, render)
         errors = [
             self.learn(z, cameras, progress, generator) for _ in range(self.config.learning_steps)
         ]

@@ -74,6 +74,7 @@ def load_run(folder: RunFolder, config: RunConfig, device: torch.device) -> Trai
         seed=config.seed,
         folder=folder,
         device=device,
+        layout=config.layout,
     )
 
 

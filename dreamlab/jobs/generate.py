@@ -300,6 +300,7 @@ class _Job:
             on_event=self.phases.on_training_event,
             resume=resume,
             cache_dir=cache_dir() / "text",
+            layout=self.config.layout,
         )
         self.phases.end()
         return trained

@@ -28,6 +28,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import ColorAt
+from dreamlab.core.regions import OBJECT, Regions
 from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.distance import signed_distances
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
@@ -74,11 +75,17 @@ class TetrahedralMesh(Painted):
         self.config = config
         grid = self._known_grid = TetrahedralGrid(config.resolution, config.half_extent)
         radii = torch.tensor(config.radii)
-        # exact for a ball; for an ellipsoid of the right sign, and right in order of magnitude
-        distance = ((grid.positions / radii).norm(dim=1) - 1) * radii.min()
-        self.distance = nn.Parameter(distance)
+        self.distance = nn.Parameter(_ellipsoid(grid.positions, radii))
         self.offset = nn.Parameter(torch.zeros(grid.num_vertices, 3))
         self._kept: tuple[object, Surface] | None = None
+
+    @torch.no_grad()
+    def begin_in(self, regions: Regions) -> None:
+        """Start from an ellipsoid in each box, stretched as the box is."""
+        places = regions.to_local(self.grid.positions)
+        radii = regions.half_sizes.new_tensor(self.config.radii) * regions.half_sizes / OBJECT
+        bodies = [_ellipsoid(places[:, k], radii[k]) for k in range(len(regions))]
+        self.distance.copy_(torch.stack(bodies).amin(dim=0))
 
     @property
     def grid(self) -> TetrahedralGrid:
@@ -169,6 +176,13 @@ class TetrahedralMesh(Painted):
         x, y, z = slopes[0][:, 1:, 1:], slopes[1][1:, :, 1:], slopes[2][1:, 1:, :]
         length = (x.square() + y.square() + z.square() + 1e-12).sqrt()
         return (length - 1).square().mean()
+
+
+def _ellipsoid(
+    points: Float[Tensor, "points 3"], radii: Float[Tensor, "3"]
+) -> Float[Tensor, " points"]:
+    """Return a signed distance: exact for a ball, else right in sign and order of magnitude."""
+    return ((points / radii).norm(dim=1) - 1) * radii.min()
 
 
 def _sign_changes(ends: Float[Tensor, "edges 2"]) -> Float[Tensor, ""]:

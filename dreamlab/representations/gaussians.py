@@ -33,6 +33,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.harmonics import MAX_DEGREE, bases_above_zero
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import ColorAt, Splats
+from dreamlab.core.regions import OBJECT, Regions
 from dreamlab.ops.splat.query import GaussianIndex, build_index
 from dreamlab.ops.triangles.distance import sample_faces
 from dreamlab.representations.density_control import Control, DensityControl
@@ -110,6 +111,16 @@ class Gaussians(nn.Module):
         self.register_buffer("alive", torch.arange(room) < config.count)
         self.control = DensityControl(config.control, room)
         self._index: GaussianIndex | None = None
+
+    @torch.no_grad()
+    def begin_in(self, regions: Regions) -> None:
+        """Fill a ball in each box, stretched as the box is, each with as many Gaussians."""
+        box = torch.arange(len(self.mean), device=self.mean.device) % len(regions)
+        self.mean.copy_(regions.from_unit(self.mean, box))
+        # as far apart as their number, now divided, leaves them
+        stretch = (regions.half_sizes / OBJECT).log().mean(dim=1) + math.log(len(regions)) / 3
+        self.log_scale.add_(stretch[box][:, None])
+        self._index = None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups "mean", "scale", "rotation", "opacity", "color", "harmonics", "shape".

@@ -19,11 +19,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.regions import Regions
 from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.core.seeds import generator as seeded_generator
 from dreamlab.ops.hashgrid.encode import hash_point_gradient
 from dreamlab.representations.activations import DensityActivation, density_activation
-from dreamlab.representations.blob import Blob, blob_bias, blob_gradient
+from dreamlab.representations.blob import (
+    Blob,
+    blob_bias,
+    blob_gradient,
+    boxes_bias,
+    boxes_gradient,
+)
 from dreamlab.representations.features import CHUNK, FeatureConfig, HashFeatures
 from dreamlab.representations.normals import (
     NormalMethod,
@@ -87,11 +94,16 @@ class HashGridField(nn.Module):
         self.density_layers = self.features.build_network(1, generator)
         self.color_layers = self.features.build_network(3, generator)
         self._activate = density_activation(config.activation)
+        self._regions: Regions | None = None
         # A checkpoint of an unfinished stage must look as it looked in training, so progress is
         # part of the state; what follows from it is recomputed.
         self.register_buffer("progress", torch.ones(()))
         self.register_load_state_dict_post_hook(_restore_progress)
         self.set_progress(1.0)
+
+    def begin_in(self, regions: Regions) -> None:
+        """Have a ball of density in each box, stretched as the box is."""
+        self._regions = regions
 
     def set_progress(self, progress: float) -> None:
         """Open levels, move schedules and restart the noise for `progress` in [0, 1].
@@ -169,7 +181,9 @@ class HashGridField(nn.Module):
     def _raw_density(self, points: Tensor, encoding: Tensor, *, noisy: bool) -> Tensor:
         config = self.config
         raw = self.features.read(self.density_layers, encoding)[:, 0]
-        raw = raw + blob_bias(config.blob, points, config.blob_scale, config.blob_radius)
+        ball = (config.blob, points, config.blob_scale, config.blob_radius)
+        in_boxes = self._regions
+        raw = raw + (blob_bias(*ball) if in_boxes is None else boxes_bias(*ball, in_boxes))
         if noisy and self._noise > 0 and self.training and torch.is_grad_enabled():
             noise = torch.randn(raw.shape, generator=self._noise_generator)
             raw = raw + self._noise * noise.to(raw)
@@ -197,7 +211,9 @@ class HashGridField(nn.Module):
             self.features.layout,
             backend=config.backend,
         )
-        blob = blob_gradient(config.blob, points, config.blob_scale, config.blob_radius)
+        ball = (config.blob, points, config.blob_scale, config.blob_radius)
+        in_boxes = self._regions
+        blob = blob_gradient(*ball) if in_boxes is None else boxes_gradient(*ball, in_boxes)
         return to_unit * (0.5 / self.half_extent) + blob
 
     def _color(self, encoding: Tensor) -> Tensor:

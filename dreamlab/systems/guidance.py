@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreamlab.core import seeds
+from dreamlab.core.layout import Layout
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.guidance.semantic import SemanticPrompts
 from dreamlab.priors.base import Prior
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
@@ -21,6 +23,7 @@ def build_guidance(
     negative_prompt: str,
     seed: int,
     cache_dir: Path | None = None,
+    layout: Layout | None = None,
 ) -> Guidance:
     """Build the guidance of the stage `name`; one that learns is begun.
 
@@ -32,19 +35,26 @@ def build_guidance(
         negative_prompt: what to avoid; may be empty.
         seed: of everything random.
         cache_dir: where text embeddings are kept; None: nowhere.
+        layout: objects with prompts of their own; what a rule learns hears the scene's alone.
 
     Raises:
         InputError: the guidance or one of its settings is wrong, or does not fit the prior.
     """
+    scene = prompt if layout is None or layout.prompt is None else layout.prompt
 
     def encode(prompts: PromptConfig) -> Prompts:
-        return Prompts.encode(prior, prompt, negative_prompt, prompts, cache_dir)
+        return Prompts.encode(prior, scene, negative_prompt, prompts, cache_dir)
 
     component = components.find("guidance", config.guidance, f"stages.{name}.guidance")
-    prompts = encode(config.prompts)
+    if layout is None:
+        prompts = encode(config.prompts)
+    else:
+        texts = (scene, negative_prompt, config.prompts)
+        prompts = SemanticPrompts.of_layout(prior, layout, *texts, config.semantic, cache_dir)
     guidance = component.module.build(component.config, prior, prompts)
     if isinstance(guidance, Learning):
         has_words = config.prompts.view != "none"
-        plain = encode(replace(config.prompts, view="none")) if has_words else prompts
+        is_plain = layout is None and not has_words
+        plain = prompts if is_plain else encode(replace(config.prompts, view="none"))
         guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
     return guidance

@@ -105,6 +105,18 @@ def normal_variation(render: Render) -> Loss:
     return total_variation(render.normal)
 
 
+def box_excess(render: Render) -> Loss:
+    """Return the mean of a e, e how far what is seen lies outside of all boxes: stay in your box.
+
+    It thins densities outside, and moves surfaces and Gaussians towards the nearest box; inside of
+    boxes it is 0. Weights are per world unit.
+    Source: restriction boxes of SemanticSDS (Yang et al. 2024), a hinge on the means of Gaussians;
+    taken over what is seen, it is the same for every representation.
+    """
+    assert render.excess is not None
+    return render.excess.mean()
+
+
 def total_variation(image: Image) -> Loss:
     """Return sum |x_i - x_j| over neighbouring pixels / height, mean over views and channels.
 
@@ -133,10 +145,12 @@ RENDER_LOSSES: dict[str, Callable[[Render], Tensor]] = {
     "alpha_variation": alpha_variation,
     "depth_variation": depth_variation,
     "normal_variation": normal_variation,
+    "box_excess": box_excess,
 }
 """By the name that recipes use."""
 NEED_NORMALS = {"orientation", "normal_variation"}
 NEED_DEPTH_VARIANCE = {"depth_variance"}
+NEED_LAYOUT = {"box_excess"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,15 @@ class Losses:
         for name in self.weights:
             if name not in known:
                 raise InputError(f"unknown loss {name!r}.", nearest(name, known))
+
+    def check_layout(self, *, has_layout: bool) -> None:
+        """Raise `InputError` for a loss that needs the boxes of a layout if there are none."""
+        for name in NEED_LAYOUT & self.weights.keys():
+            if self.weights[name] != 0 and not has_layout:
+                raise InputError(
+                    f"the loss {name!r} needs a layout.",
+                    f"set layout, or set the stage's losses.{name} to 0.",
+                )
 
     def active(self, progress: float) -> dict[str, float]:
         """Return the weights that are not zero at `progress`."""

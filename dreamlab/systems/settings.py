@@ -11,9 +11,11 @@ from dreamlab.core.schedules import Scalar
 from dreamlab.guidance.encoder_gradient import EncoderGradient
 from dreamlab.guidance.pgc import PixelGradientConfig
 from dreamlab.guidance.prompts import PromptConfig
+from dreamlab.guidance.semantic import SemanticConfig
 from dreamlab.ops.volume.settings import SurfaceMethod
 from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
+from dreamlab.systems.passes import PassConfig
 
 PREVIOUS = "previous"
 """Names the stage before in `start_from`."""
@@ -96,6 +98,10 @@ class StageConfig:
     """Renderer: its file's `name` and its settings."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
     """How prompts depend on the view."""
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    """How the prompts of a layout's objects are mixed, if the run has a layout."""
+    passes: PassConfig = field(default_factory=PassConfig)
+    """Which of a layout's objects the steps show, if the run has a layout."""
     cameras: CameraRanges = field(default_factory=CameraRanges)
     """Where training views are taken from."""
     shading: ShadingConfig = field(default_factory=ShadingConfig)

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
-from dreamlab.core.protocols import Refining, Representation
+from dreamlab.core.layout import Layout
+from dreamlab.core.protocols import LaidOut, Refining, Representation
+from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.learning import Learning
@@ -27,6 +29,7 @@ from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
 from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
+from dreamlab.systems.passes import look_at_shown
 from dreamlab.systems.settings import StageConfig
 
 PREVIEW_ELEVATION = 15.0
@@ -56,6 +59,7 @@ class Renderer(Protocol):
         background: Tensor | None = None,
         normals: bool = False,
         depth_variance: bool = False,
+        regions: Regions | None = None,
     ) -> Render:
         """Render all views."""
         ...
@@ -83,17 +87,20 @@ class Stage:
         *,
         seed: int,
         device: torch.device,
+        layout: Layout | None = None,
     ) -> None:
         """Build representation and renderer; their initial values follow from `seed` and `name`.
 
-        Without guidance the stage can be rendered but takes no steps.
+        Without guidance the stage can be rendered but takes no steps. With a layout there are as
+        many bodies to begin with as boxes, where the representation can do that.
 
         Raises:
             InputError: a component, one of its settings or a loss is unknown or wrong, or there is
-                no material for physically based views.
+                no material for physically based views, or no layout for the loss of boxes.
         """
         self.name, self.config, self.guidance = name, config, guidance
-        self.seed, self.device = seed, device
+        self.seed, self.device, self.layout = seed, device, layout
+        self.regions = None if layout is None else Regions.of(layout, device)
         self.parts = _find_parts(name, config)
         self._modules: dict[str, nn.Module] = {}
         self.particles: list[tuple[Any, Any]] = [
@@ -105,11 +112,14 @@ class Stage:
         self.focus(0)
         self.losses = Losses(config.losses)
         self.losses.check_names(set(self.representation.regularisers()))
+        self.losses.check_layout(has_layout=layout is not None)
 
     def _build_particle(self, index: int) -> tuple[Any, Any]:
         key = (index,) if index else ()  # one particle alone begins as the first of many does
         initial = seeds.generator(self.seed, self.name, "initial values", *key)
         field = self._build("representation", initial)
+        if self.regions is not None and isinstance(field, LaidOut):
+            field.begin_in(self.regions)
         if self.config.shading.pbr > 0:
             check_material(field, f"stages.{self.name}.shading.pbr")
         renderer = self._build("renderer", field, initial)
@@ -151,7 +161,8 @@ class Stage:
         self.renderer.update(step, progress, self._generator(step, "renderer update"))
         cameras = sample_cameras(
             self.config.cameras, self.config.views, self._generator(step, "cameras")
-        ).to(self.device)
+        )
+        cameras = self._look_at_shown(cameras, step).to(self.device)
         render = self._training_render(cameras, step, progress)
         pixels = PixelGradients(self.config.pixel_gradient, progress)
         shown = pixels.guard(render)
@@ -175,6 +186,19 @@ class Stage:
         generator = self._generator(step, "refine")
         return self.representation.refine(step, self.progress_at(step), generator)
 
+    def _regions_at(self, step: int) -> Regions | None:
+        """Return the layout's boxes with the objects that a step shows."""
+        if self.regions is None:
+            return None
+        return self.regions.only(self.config.passes.shown_at(step, len(self.regions)))
+
+    def _look_at_shown(self, cameras: Cameras, step: int) -> Cameras:
+        if self.layout is None:
+            return cameras
+        passes = self.config.passes
+        shown = passes.shown_at(step, len(self.layout))
+        return look_at_shown(cameras, self.layout, shown, passes.framing)
+
     def _training_render(self, cameras: Cameras, step: int, progress: float) -> Render:
         size = self.config.size_at(progress)
         buffers = self.losses.buffers(progress)
@@ -190,6 +214,7 @@ class Stage:
             generator=self._generator(step, "render"),
             normals=buffers.normals or needs_normals(self.guidance),
             depth_variance=buffers.depth_variance,
+            regions=self._regions_at(step),
         )
 
     def _generator(self, step: int, purpose: str) -> torch.Generator:

@@ -19,6 +19,7 @@ import torch
 
 from dreamlab.core.config import Plain
 from dreamlab.core.errors import DivergedError, InputError
+from dreamlab.core.layout import Layout
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prior
 from dreamlab.systems.assets import load_start
@@ -72,6 +73,7 @@ def train(
     on_event: Listener | None = None,
     resume: bool = False,
     cache_dir: Path | None = None,
+    layout: Layout | None = None,
 ) -> Trained:
     """Run all stages in order, or go on where an earlier run ended.
 
@@ -87,13 +89,14 @@ def train(
         on_event: called with every event, in this thread.
         resume: go on from the folder's checkpoint, if there is one.
         cache_dir: where text embeddings are kept; None: nowhere.
+        layout: objects in boxes, each with a prompt of its own.
 
     Raises:
         InputError: wrong settings, or a checkpoint that cannot be used.
         DivergedError: a stage went bad too often; its last good state is in the checkpoint.
         MemoryExhaustedError: the device has no memory left.
     """
-    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed)
+    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed, layout)
     with log_to(folder.log), advice_on_memory(device):
         run = _Run(
             plan=plan,
@@ -120,6 +123,7 @@ def load_trained(
     seed: int,
     folder: RunFolder,
     device: torch.device,
+    layout: Layout | None = None,
 ) -> Trained:
     """Load what a run has made so far, without a prior: it can be rendered and exported.
 
@@ -128,14 +132,14 @@ def load_trained(
     Raises:
         InputError: there is no checkpoint, or none that can be used.
     """
-    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed)
+    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed, layout)
     snapshot = Checkpoints(folder.checkpoints, plan.settings(None)).load()
     if snapshot is None:
         raise InputError(
             f"{folder.root} has no checkpoint yet.", "run `dreamlab resume` on it first."
         )
     name = snapshot.position.stage
-    stage = Stage(name, plan.stages[name], None, seed=seed, device=device)
+    stage = Stage(name, plan.stages[name], None, seed=seed, device=device, layout=layout)
     stage.load_state(snapshot.tensors)
     return plan.trained(stage, snapshot.position.stage_index, snapshot.position.step)
 
@@ -176,10 +180,13 @@ class _Plan:
     prompt: str
     negative_prompt: str
     seed: int
+    layout: Layout | None
 
     def settings(self, prior: str | None) -> Plain:
         """Return what a checkpoint must have in common with the run."""
-        return settings_to_match(self.stages, self.prompt, self.negative_prompt, self.seed, prior)
+        return settings_to_match(
+            self.stages, self.prompt, self.negative_prompt, self.seed, prior, self.layout
+        )
 
     def steps_before(self, stage_index: int) -> int:
         return sum(config.steps for config in list(self.stages.values())[:stage_index])
@@ -231,15 +238,17 @@ class _Run:
         name, config = list(self.plan.stages.items())[index]
         # taking over the object of the stage before may take seconds: they are this phase's
         self.events.emit("phase", phase=name, steps=config.steps)
-        stage = Stage(name, config, None, seed=self.plan.seed, device=self.device)
+        plan = self.plan
+        stage = Stage(name, config, None, seed=plan.seed, device=self.device, layout=plan.layout)
         stage.guidance = build_guidance(
             name,
             config,
             prior_of(stage, self.prior),
-            prompt=self.plan.prompt,
-            negative_prompt=self.plan.negative_prompt,
-            seed=self.plan.seed,
+            prompt=plan.prompt,
+            negative_prompt=plan.negative_prompt,
+            seed=plan.seed,
             cache_dir=self.cache_dir,
+            layout=plan.layout,
         )
         if config.start_from == PREVIOUS:
             if previous is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamlab.core.config import Plain, to_plain
 from dreamlab.core.errors import InputError
+from dreamlab.core.layout import Layout
 from dreamlab.systems.settings import StageConfig
 
 UNSET = "(not set)"
@@ -27,6 +28,7 @@ def settings_to_match(
     negative_prompt: str,
     seed: int,
     prior: str | None,
+    layout: Layout | None = None,
 ) -> Plain:
     """Gather the settings of a run under the keys of its config.yaml.
 
@@ -36,6 +38,7 @@ def settings_to_match(
         negative_prompt: what is avoided.
         seed: of everything random.
         prior: name of the model; None for who only reads, and cannot know it.
+        layout: objects in boxes; checkpoints of runs without one do not mention it.
     """
     settings = {
         "prompt": prompt,
@@ -43,6 +46,8 @@ def settings_to_match(
         "seed": seed,
         "stages": {name: to_plain(config) for name, config in stages.items()},
     }
+    if layout is not None:
+        settings["layout"] = to_plain(layout)
     return settings if prior is None else settings | {"prior": {"model": prior}}
 
 

@@ -72,8 +72,11 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
             prompt=config.prompt,
             negative_prompt=config.negative_prompt,
             seed=config.seed,
+            layout=config.layout,
         )
-        stage = Stage(name, stage_config, guidance, seed=config.seed, device=CPU)
+        stage = Stage(
+            name, stage_config, guidance, seed=config.seed, device=CPU, layout=config.layout
+        )
         trainer = StageTrainer(stage, 0)
         _advance(trainer, num_warm_up)
         start = trainer.capture()
@@ -129,7 +132,9 @@ def _against_torch(stage: Stage, start: Snapshot, repeats: int) -> Figure:
 
     def turn_on(backend: Literal["warp", "reference"]) -> Call:
         config = on_backend(stage.config, backend)
-        twin = Stage(stage.name, config, Picture(), seed=stage.seed, device=CPU)
+        twin = Stage(
+            stage.name, config, Picture(), seed=stage.seed, device=CPU, layout=stage.layout
+        )
         return partial(_turn, StageTrainer(twin, 0), start)
 
     what = f"{STEPS} training steps without guidance, {_describe(stage)}"

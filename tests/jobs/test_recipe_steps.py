@@ -42,7 +42,7 @@ def shrunk(name: str) -> RunConfig:
     """The recipe with all of its components and losses, each as small as can be."""
     from dreamlab.core.config import build
 
-    config = load_recipe(name, prompt="a red mushroom")
+    config = load_recipe(name, prompt="a red mushroom next to a blue car")
     plain = to_plain(config)
     for stage in plain["stages"].values():
         small = {
@@ -77,6 +77,7 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
         folder=RunFolder(tmp_path),
         device=torch.device("cpu"),
         on_event=listen,
+        layout=config.layout,
     )
     assert trained.is_finished and len(losses) == STEPS * len(config.stages)
     assert torch.tensor(losses).isfinite().all()

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from toy_run import toy_stage
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.layout import Box, Layout
 from dreamlab.training.settings_match import MAX_SHOWN, check_settings, settings_to_match
 
 STAGES = {"coarse": toy_stage(steps=6), "fine": toy_stage(steps=8, start_from="previous")}
@@ -90,3 +92,14 @@ def test_many_differences_are_counted_rather_than_listed() -> None:
     with pytest.raises(InputError, match=r"and 3 more") as caught:
         check(given)
     assert caught.value.message.count(" -> ") == MAX_SHOWN + 1  # the first explains the arrow
+
+
+def test_another_layout_is_a_difference_and_none_is_not_mentioned() -> None:
+    layout = Layout((Box("a ball", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),))
+    with_layout = settings_to_match(STAGES, "a ball", "", 0, "toybox", layout)
+    assert "layout" not in SAVED
+    with pytest.raises(InputError, match=r"layout: \(not set\) -> "):
+        check(with_layout)
+    other = settings_to_match(STAGES, "a ball", "", 0, "toybox", replace(layout, prompt="a cube"))
+    with pytest.raises(InputError, match=r"layout\.prompt: None -> 'a cube'"):
+        check_settings(with_layout, other, stage_index=0, step=3, path=Path("last.safetensors"))

@@ -1,0 +1,56 @@
+"""Claims about the recipes with layouts."""
+
+from collections import Counter
+
+import pytest
+
+from dreamlab.core.errors import InputError
+from dreamlab.core.schedules import value_at
+from dreamlab.jobs.recipes import load_recipe
+from dreamlab.jobs.settings import list_settings
+
+PROMPT = "a red mushroom next to a blue car"
+
+
+def test_semantic_sds_has_the_published_hyperparameters_in_our_conventions():
+    stage = load_recipe("semantic-sds", prompt=PROMPT).stages["gaussians"]
+    assert stage.steps == 15_000 and stage.size_at(0.5) == 512
+    assert stage.guidance["guidance_scale"] == 101 and stage.guidance["latent_weight"] == 0.1
+    assert (stage.cameras.elevation[0], stage.cameras.distance) == (-20, (2.5, 3.5))
+    rates = stage.optimizer.lr
+    assert value_at(rates["mean"], 0.0) == pytest.approx(5e-3)
+    assert value_at(rates["mean"], 1.0) == pytest.approx(3e-5)
+    assert (rates["rotation"], rates["color"], rates["opacity"]) == (3e-3, 1e-2, 3e-3)
+    shown = Counter(stage.passes.round(3))
+    assert shown == {(0,): 6, (1,): 6, (2,): 6, (0, 1): 1, (0, 2): 1, (1, 2): 1, (0, 1, 2): 1}
+    assert stage.semantic.scene_share == 0 and round(stage.semantic.margin * 64) == 2
+
+
+@pytest.mark.parametrize("name", ["toybox-semantic", "semantic-sds"])
+def test_a_layout_follows_from_the_prompt_and_can_be_given_instead(name: str, tmp_path):
+    layout = load_recipe(name, prompt=PROMPT).layout
+    assert layout is not None
+    assert [box.prompt for box in layout.boxes] == ["a red mushroom", "a blue car"]
+    own = "{boxes: [{prompt: a cat, center: [0, 0, 0], size: [1, 1, 1]}]}"
+    given = load_recipe(name, overrides=[f"layout={own}"], prompt=PROMPT).layout
+    assert given is not None and [box.prompt for box in given.boxes] == ["a cat"]
+    assert given.prompt is None
+    with pytest.raises(InputError, match="cannot read"):
+        load_recipe(name, overrides=[f"layout={tmp_path / 'none.yaml'}"], prompt=PROMPT)
+
+
+def test_toybox_semantic_is_toybox_but_for_its_objects():
+    plain, semantic = (load_recipe(n, prompt=PROMPT).stages for n in ("toybox", "toybox-semantic"))
+    for name, stage in plain.items():
+        other = semantic[name]
+        for part in ("representation", "renderer", "guidance", "cameras", "steps", "prompts"):
+            assert getattr(stage, part) == getattr(other, part)
+        assert stage.losses == {k: v for k, v in other.losses.items() if k != "box_excess"}
+
+
+def test_settings_of_layouts_are_listed_with_what_they_mean():
+    listed = {s.key: s for s in list_settings("toybox-semantic")}
+    assert listed["stages.mesh.passes.alone"].value >= 0
+    assert listed["stages.mesh.semantic.scene_share"].doc
+    assert listed["layout.boxes"].doc
+    assert {s.key: s.value for s in list_settings("toybox")}["layout"] is None

@@ -40,6 +40,7 @@ def random_render(views: int, size: int = 16, dtype: torch.dtype = torch.float32
         normal=noise(3),
         depth_variance=noise(1),
         orientation=noise(1),
+        excess=noise(1),
     )
 
 
@@ -79,7 +80,7 @@ def test_the_gradient_of_a_loss_is_its_derivative(name: str) -> None:
     assert torch.autograd.gradcheck(loss, values)
 
 
-BUFFERS = ("rgb", "alpha", "depth", "normal", "depth_variance", "orientation")
+BUFFERS = ("rgb", "alpha", "depth", "normal", "depth_variance", "orientation", "excess")
 
 
 @pytest.mark.parametrize("opacity", [0.0, 0.3, 1.0])

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from recorder import Recorder
 from rules import CASES
 
 from dreamlab.core.config import build
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Box, Layout
 from dreamlab.core.regions import Regions
-from dreamlab.core.render import Render
-from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.priors.base import Prior
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.renderers.shading import unlit
@@ -43,21 +42,6 @@ LAYOUT = Layout(
     )
 )
 every_object = pytest.mark.parametrize("name", OBJECTS)
-
-
-class Recorder:
-    """Guidance that keeps the renders it is shown."""
-
-    needs_normals = False
-
-    def __init__(self) -> None:
-        self.renders: list[Render] = []
-
-    def __call__(
-        self, render: Render, cameras: object, progress: float, generator: object
-    ) -> GuidanceOutput:
-        self.renders.append(render)
-        return GuidanceOutput(render.rgb.square().mean())
 
 
 def stage_of(name: str, judge: Any = None, layout: Layout | None = LAYOUT, **changes: Any) -> Stage:

@@ -1,10 +1,9 @@
 import pytest
 import torch
+from recorder import Recorder
 from toy_run import BallPrior, toy_stage
 
 from dreamlab.core.errors import InputError
-from dreamlab.core.render import Render
-from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sds import SDS, Config
 from dreamlab.systems.handover import continue_from
@@ -69,21 +68,6 @@ def test_renders_have_the_size_of_the_milestone() -> None:
         toy_stage(steps=4, milestones=[{"until": 0.5, "size": 8}, {"until": 1, "size": 12}])
     )
     assert [stage.step(step).metrics["size"] for step in range(4)] == [8, 8, 12, 12]
-
-
-class Recorder:
-    """Guidance that keeps the renders it is shown."""
-
-    needs_normals = False
-
-    def __init__(self) -> None:
-        self.renders: list[Render] = []
-
-    def __call__(
-        self, render: Render, cameras: object, progress: float, generator: object
-    ) -> GuidanceOutput:
-        self.renders.append(render)
-        return GuidanceOutput(render.rgb.square().mean())
 
 
 def test_buffers_are_rendered_only_while_a_loss_needs_them() -> None:

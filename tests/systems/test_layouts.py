@@ -59,9 +59,9 @@ def stage_of(name: str, judge: Any = None, layout: Layout | None = LAYOUT, **cha
 @every_object
 def test_a_stage_begins_with_a_body_in_the_middle_of_each_box(name: str):
     stage = stage_of(name)
-    regions, cameras = Regions.of(LAYOUT), stage.view_around(4)
+    regions, cameras = Regions.of(LAYOUT), stage.view_around(2)
     render = stage.renderer(
-        cameras, 48, 48, shading=unlit(cameras), training=False, regions=regions
+        cameras, 32, 32, shading=unlit(cameras), training=False, regions=regions
     )
     assert render.regions is not None and render.excess is not None
     areas = render.regions.mean(dim=(0, 1, 2))
@@ -71,7 +71,7 @@ def test_a_stage_begins_with_a_body_in_the_middle_of_each_box(name: str):
     for k, box in enumerate(LAYOUT.boxes):
         around = regions.only([k])
         alone = stage.renderer(
-            cameras, 48, 48, shading=unlit(cameras), training=False, regions=around
+            cameras, 32, 32, shading=unlit(cameras), training=False, regions=around
         )
         place = (alone.depth / alone.alpha.clamp(min=1e-3))[0]
         where = alone.alpha[0, ..., 0] > 0.5
@@ -146,7 +146,7 @@ def embedded() -> Prior:
     return load_prior(PriorConfig(), "cpu")
 
 
-QUICK = {("sds", "gaussians"), ("asd", "dmtet")}
+QUICK = {("sds", "gaussians")}
 ALL = [
     pytest.param(case, name, marks=[] if (case, name) in QUICK else pytest.mark.slow)
     for case in ("vsd", "sdedit", *CASES)

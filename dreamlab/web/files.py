@@ -126,6 +126,9 @@ class _Sink:
     def flush(self) -> None:
         """Have nothing to do: what is written is there."""
 
+    def close(self) -> None:
+        """Have nothing to do: what is left can still be taken."""
+
     def take(self) -> bytes:
         data, self._parts = b"".join(self._parts), []
         return data

@@ -54,7 +54,8 @@ REMEMBERED = 2000
 DEFAULT_STAGE = {"representation": {"name": "hashgrid"}}
 """Of a stage that says nothing else, see `systems.settings.StageConfig`."""
 
-K, V = TypeVar("K", bound=Hashable), TypeVar("V")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class Service:
@@ -84,6 +85,7 @@ class Service:
         self._refreshing = threading.Lock()
         self._queueing = threading.Lock()
         self._fresh_until = 0.0
+        self._recipes: list[RecipeView] = []
         self._views = _Memory[str, tuple[Hashable, JobView]]()
         self._heads = _Memory[str, tuple[int, Head]]()
 
@@ -285,7 +287,9 @@ class Service:
 
     def recipes(self) -> list[RecipeView]:
         """List the recipes that come with dreamlab."""
-        return [_recipe_view(name, read_recipe(name)) for name in list_recipes()]
+        if not self._recipes:
+            self._recipes = [_recipe_view(name, read_recipe(name)) for name in list_recipes()]
+        return self._recipes
 
     def settings(self, recipe: str, quality: str | None = None) -> list[SettingView]:
         """List the settings of a recipe.

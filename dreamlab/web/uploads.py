@@ -3,8 +3,8 @@
     header   "glTF", version 2, length of the file      12 bytes, little endian
     chunk    length, kind, content                      JSON first, then at most one BIN
 
-Whatever would make a reader open another file or take memory out of proportion is refused: addresses
-of other files, accessors that claim more than the file holds, pictures of enormous size,
+Whatever would make a reader open another file or take memory out of proportion is refused:
+addresses of other files, accessors that claim more than the file holds, pictures of enormous size,
 compressed geometry, nodes that come twice, and more triangles than a run could use.
 A model is kept under a name made of its content; the same bytes are kept once.
 """

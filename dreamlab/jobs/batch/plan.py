@@ -91,7 +91,7 @@ class Resolver:
                 base, prompt=row.prompt, negative_prompt=row.negative_prompt, seed=row.seed
             )
         except ValueError as error:  # RunConfig refuses a prompt
-            refused = InputError(f"{row.where}: {error}.", "change the row.")
+            refused = InputError(f"{row.where}: {error}.", "change it.")
             return Planned(number, row, None, "", refused)
         except InputError as error:
             refused = InputError(f"{row.where}: {error.message}", error.fix)

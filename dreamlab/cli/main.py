@@ -13,7 +13,18 @@ from typing import Annotated
 
 import typer
 
-from dreamlab.cli import batch, bench, doctor, export, generate, image, jobs, recipes, toybox
+from dreamlab.cli import (
+    batch,
+    bench,
+    doctor,
+    export,
+    generate,
+    image,
+    jobs,
+    recipes,
+    serve,
+    toybox,
+)
 from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
 from dreamlab.core.version import VERSION
 
@@ -25,6 +36,8 @@ Examples:
   dreamlab generate "a blue sphere on top of a yellow cube" --quality draft --seed 3
 
   dreamlab image "a red mushroom" --guidance sds
+
+  dreamlab serve
 
   dreamlab export runs/20260102-030405-a-red-mushroom-0 --format stl
 
@@ -60,7 +73,7 @@ def _shared(
     set_shared(Output(json, quiet))
 
 
-for module in (generate, image, batch, jobs, export, recipes, doctor, toybox, bench):
+for module in (generate, image, batch, jobs, serve, export, recipes, doctor, toybox, bench):
     module.register(app)
 
 

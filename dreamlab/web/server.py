@@ -8,9 +8,10 @@ Everything passes `security.Guard` first.
 """
 
 import importlib.util
+import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.version import VERSION
 from dreamlab.web.api import basics, jobs, results
 from dreamlab.web.api.answers import AtDesk, add_handlers, without_422
@@ -25,6 +27,8 @@ from dreamlab.web.security import Access, Guard
 from dreamlab.web.service import API, Service
 
 PAGES = "dreamlab.web.pages"
+BACKLOG = 512
+"""Connections that may wait to be accepted."""
 END_SECONDS = 3
 """That open requests get when the server ends; streams of events would go on for ever."""
 ABOUT = """Text to 3D: submit prompts, follow the runs, fetch the models.
@@ -101,15 +105,29 @@ def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None
     )
 
 
-def serve(app: ASGIApp, settings: ServerSettings) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def bind(settings: ServerSettings) -> socket.socket:
+    """Take the address before anything is started.
+
+    Raises:
+        InputError: it is in use, or not one of this machine.
+    """
+    host, port = settings.access.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}.",
+            "choose another port with --port, or another --host.",
+        ) from None
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve on what `bind` returned, until SIGINT or SIGTERM."""
     import uvicorn
 
-    uvicorn.run(
-        app,
-        host=settings.access.host,
-        port=settings.port,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=END_SECONDS,
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=END_SECONDS
     )
+    with suppress(KeyboardInterrupt):  # it is raised again after the server has ended
+        uvicorn.Server(config).run(sockets=[listener])

@@ -8,6 +8,7 @@ Everything passes `security.Guard` first.
 """
 
 import importlib.util
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -117,7 +118,7 @@ def bind(settings: ServerSettings) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise InputError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}.",
+            f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}.",
             "choose another port with --port, or another --host.",
         ) from None
 

@@ -127,10 +127,11 @@ def refuse_models(overrides: Any) -> None:
         InputError: naming it.
     """
     prior = parse_dotlist(overrides).get("prior")
-    name = prior.get("model") if isinstance(prior, dict) else prior
-    known = known_models()
-    if name is not None and (not isinstance(name, str) or name not in known):
-        raise InputError(f"prior.model is {str(name)[:80]!r}.", nearest(str(name)[:80], known))
+    model = prior.get("model") if isinstance(prior, dict) else prior
+    name = model if model is None else str(model)
+    if name is not None and name not in (known := known_models()):
+        shown = str(name)[:80]
+        raise InputError(f"prior.model is {shown!r}.", nearest(shown, known))
 
 
 def respond(desk: DeskProcess, line: str) -> dict[str, Any]:

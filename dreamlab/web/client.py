@@ -2,7 +2,7 @@
 
     client = dreamlab.Client("http://127.0.0.1:7860")
     job = client.submit("a red mushroom", quality="draft")
-    job = client.wait(job.name, on_event=lambda event: print(event.kind))
+    job = client.wait(job.name, on_change=lambda job: print(job.phase, job.progress))
     client.download(job.name, Path("mushroom"))
 
 Whatever the server refuses is raised as `ClientError` with its message and its fix.
@@ -33,10 +33,14 @@ from dreamlab.web.views import (
 )
 
 API = "/api/v1"
+AT_WORK = ("queued", "running")
 END = "end"
 """Kind of the last event of a stream."""
 RETRY_SECONDS = 2.0
 """Before a stream of events that broke off is taken up again."""
+MAX_FAILURES = 30
+"""In a row, after which the server counts as gone."""
+POLL_SECONDS = 1.0
 MAX_ERROR_BYTES = 1 << 16
 
 
@@ -192,7 +196,11 @@ class Client:
         Args:
             name: of the run.
             since: number of the last event that is known.
+
+        Raises:
+            ClientError: there is no such run, or the server is gone for good.
         """
+        failures = 0
         while True:
             try:
                 with self._open("GET", f"{_job(name)}/events", query={"since": since}) as answer:
@@ -200,12 +208,13 @@ class Client:
                         yield event
                         if event.kind == END:
                             return
-                        since = event.number or since
+                        since, failures = event.number or since, 0
             except (OSError, http.client.HTTPException):
                 pass
             except ClientError as error:
-                if error.status is not None and error.status != 429:
+                if error.status not in (None, 429) or failures >= MAX_FAILURES:
                     raise
+                failures += 1
             time.sleep(RETRY_SECONDS)
 
     def wait(
@@ -213,26 +222,31 @@ class Client:
         name: str,
         *,
         timeout: float | None = None,
-        on_event: Callable[[JobEvent], None] = lambda event: None,
+        on_change: Callable[[JobView], None] = lambda job: None,
     ) -> JobView:
         """Wait until a run comes to rest, and return it.
 
         Args:
             name: of the run.
-            timeout: seconds after which to give up; None: never. Looked at with every event.
-            on_event: is told of every event.
+            timeout: seconds after which to give up; None: never.
+            on_change: is told of the run whenever something about it has changed.
 
         Raises:
-            ClientError: it takes longer than that.
+            ClientError: it takes longer than that, or the server is gone.
         """
-        begin = time.monotonic()
-        for event in self.events(name):
-            if event.kind == END:
-                return JobView(**event.values)
-            on_event(event)
+        begin, before = time.monotonic(), None
+        while True:
+            job = self.job(name)
+            if job != before:
+                on_change(job)
+            if job.state not in AT_WORK:
+                return job
             if timeout is not None and time.monotonic() - begin > timeout:
-                break
-        raise ClientError(f"{name} takes longer than {timeout} s.", "wait longer, or stop it.")
+                raise ClientError(
+                    f"{name} takes longer than {timeout:g} s.", "wait longer, or stop it."
+                )
+            before = job
+            time.sleep(POLL_SECONDS)
 
     def files(self, name: str) -> list[FileView]:
         """List the files of a run."""
@@ -268,7 +282,7 @@ class Client:
         with self._open(method, path, body, query) as answer:
             try:
                 return json.loads(answer.read())
-            except (ValueError, http.client.HTTPException):
+            except (OSError, ValueError, http.client.HTTPException):
                 raise ClientError(
                     f"{self.url} does not answer as a dreamlab server.", "check the address."
                 ) from None

@@ -45,6 +45,8 @@ API = "/api/v1"
 API_VERSION = 1
 MAX_PAGE = 200
 """Runs of one page."""
+MAX_WORDS = 200
+"""Characters of a search."""
 REFRESH_SECONDS = 1.0
 """The list of runs is at most so old, or a moment older where looking at all folders takes long."""
 REFRESH_SHARE = 0.05
@@ -154,6 +156,10 @@ class Service:
         Raises:
             InputError: an unknown state or order.
         """
+        if len(words) > MAX_WORDS:
+            raise InputError(
+                f"the search has {len(words)} characters.", f"use at most {MAX_WORDS}."
+            )
         self._refresh()
         return self.index.search(
             words,

@@ -85,7 +85,7 @@ class Load:
         """Requests a second."""
         return (len(self.record_ms) + len(self.list_ms)) / self.seconds
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, int | float]:
         """Return the figures, times in ms."""
         return {
             "clients": self.clients,

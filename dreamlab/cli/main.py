@@ -13,7 +13,18 @@ from typing import Annotated
 
 import typer
 
-from dreamlab.cli import batch, bench, doctor, export, generate, image, jobs, recipes, toybox
+from dreamlab.cli import (
+    batch,
+    bench,
+    blender,
+    doctor,
+    export,
+    generate,
+    image,
+    jobs,
+    recipes,
+    toybox,
+)
 from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
 from dreamlab.core.version import VERSION
 
@@ -60,7 +71,7 @@ def _shared(
     set_shared(Output(json, quiet))
 
 
-for module in (generate, image, batch, jobs, export, recipes, doctor, toybox, bench):
+for module in (generate, image, batch, jobs, export, blender, recipes, doctor, toybox, bench):
     module.register(app)
 
 

@@ -8,6 +8,12 @@ from bpy.props import EnumProperty, StringProperty
 from . import importing, refining, state
 from .client import ServerError
 
+ENDS = (
+    ("stop", "Stop and Keep", "End the run now and import what it has"),
+    ("cancel", "Cancel", "End the run now and import nothing"),
+)
+"""How a run can be ended: action of the server, name, what it does."""
+
 
 def _fields(form, recipe):
     """Return what the form asks for, as fields of a job."""
@@ -86,16 +92,11 @@ class DREAMLAB_OT_end(Asking, bpy.types.Operator):
     bl_label = "End Run"
 
     run: StringProperty(options={"HIDDEN"})
-    action: EnumProperty(
-        items=(
-            ("stop", "Stop and Keep", "End the run now and import what it has"),
-            ("cancel", "Cancel", "End the run now and import nothing"),
-        )
-    )
+    action: EnumProperty(items=ENDS)
 
     @classmethod
     def description(cls, context, properties):
-        return cls.bl_rna.properties["action"].enum_items[properties.action].description
+        return next(text for action, _, text in ENDS if action == properties.action)
 
     def carry_out(self, context):
         state.open_session(context).act(self.run, self.action)

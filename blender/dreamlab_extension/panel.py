@@ -5,6 +5,7 @@ import textwrap
 import bpy
 
 from . import pictures
+from .operators import ENDS
 from .state import session
 
 ICONS = {
@@ -22,7 +23,7 @@ PICTURE_SCALE = 8.0
 
 def _write(layout, context, text, icon="NONE"):
     """Write a text over as many lines as the sidebar needs; labels do not wrap by themselves."""
-    width = context.region.width / context.preferences.system.ui_scale
+    width = context.region.width / (context.preferences.system.ui_scale or 1.0)
     lines = textwrap.wrap(text, max(20, int(width / PIXELS_PER_LETTER) - 4))
     column = layout.column(align=True)
     column.scale_y = 0.8
@@ -128,8 +129,8 @@ def _draw_run(box, context, run):
     if run.model is not None and context.mode != "OBJECT":
         _write(box, context, "Go to Object Mode to import the model.", "INFO")
     row = box.row(align=True)
-    for action, icon in (("stop", "SNAP_FACE"), ("cancel", "X")):
-        label = "Stop and Keep" if action == "stop" else "Cancel"
+    for action, label, _ in ENDS:
+        icon = ICONS["stopped" if action == "stop" else "cancelled"]
         button = row.operator("dreamlab.end", text=label, icon=icon)
         button.run, button.action = run.name, action
 

@@ -4,6 +4,7 @@ A run goes one step further each time it is looked at: queued, running (twice), 
 """
 
 import json
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -25,7 +26,13 @@ class Refusal(Exception):
 class ApiDouble:
     """`with ApiDouble(glb) as server: server.address`."""
 
-    def __init__(self, glb: bytes = b"glTF", picture: bytes = b"RIFF", token: str = "") -> None:
+    def __init__(
+        self,
+        glb: bytes | Callable[[bytes], bytes] = b"glTF",
+        picture: bytes = b"RIFF",
+        token: str = "",
+    ) -> None:
+        """Serve `glb` as every run's model, or what it makes of the last model that was sent."""
         self.glb, self.picture, self.token = glb, picture, token
         self.jobs: dict[str, dict[str, Any]] = {}
         self.models: list[bytes] = []
@@ -111,13 +118,15 @@ class ApiDouble:
             case ["GET", "jobs", name]:
                 return self._look(self._job(name))
             case ["GET", "jobs", name, "files"]:
-                paths = ["config.yaml", "previews/000100.png"]
+                paths = ["config.yaml", "previews/000100.webp"]
                 if self._job(name)["state"] in ("done", "stopped"):
                     paths.append("exports/model.glb")
                 return [{"path": path} for path in paths]
             case ["GET", "jobs", name, "files", *path]:
                 self._job(name)
-                return self.glb if path[-1].endswith(".glb") else self.picture
+                if not path[-1].endswith(".glb"):
+                    return self.picture
+                return self.glb if isinstance(self.glb, bytes) else self.glb(self.models[-1])
             case ["POST", "jobs", name, action]:
                 job = self._job(name)
                 job["state"] = {"stop": "stopped", "cancel": "cancelled"}[action]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dreamlab.core.errors import MissingError
-from dreamlab.export.files.blender import _python, check_formats
+from dreamlab.export.files.blender import check_formats, interpreter
 
 MARK = "REPORT "
 
@@ -34,7 +34,7 @@ def run_blender(
     need_blender()
     own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     result = subprocess.run(
-        [_python(), str(script), *arguments],
+        [interpreter(), str(script), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

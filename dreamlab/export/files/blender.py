@@ -25,6 +25,11 @@ PROBE_SECONDS = 60.0
 HAS_BPY = "import importlib.util, sys; sys.exit(importlib.util.find_spec('bpy') is None)"
 
 
+def interpreter() -> str:
+    """Return the interpreter that Blender runs in."""
+    return os.environ.get(VARIABLE) or sys.executable
+
+
 def check_formats(formats: Sequence[str]) -> None:
     """Refuse formats that Blender has to write where it is not installed.
 
@@ -66,24 +71,23 @@ def convert(glb: Path, targets: Sequence[Path]) -> None:
 
 
 def _has_bpy() -> bool:
-    if _python() == sys.executable:
+    if interpreter() == sys.executable:
         return importlib.util.find_spec("bpy") is not None
     try:
         probe = subprocess.run(
-            [_python(), "-c", HAS_BPY], stdin=subprocess.DEVNULL, timeout=PROBE_SECONDS, check=False
+            [interpreter(), "-c", HAS_BPY],
+            stdin=subprocess.DEVNULL,
+            timeout=PROBE_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return probe.returncode == 0
 
 
-def _python() -> str:
-    return os.environ.get(VARIABLE) or sys.executable
-
-
 def _run(arguments: Sequence[str], home: str) -> str:
     """Run the script; return the last of what it said."""
-    command = [_python(), str(blender_dir() / "convert_model.py"), *arguments]
+    command = [interpreter(), str(blender_dir() / "convert_model.py"), *arguments]
     try:
         result = subprocess.run(
             command,

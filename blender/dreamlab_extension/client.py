@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 API = "/api/v1"
 API_VERSION = 1
-MAX_MODEL_BYTES = 64_000_000
+MAX_MODEL_BYTES = 64 * 2**20
 """The server takes no larger model."""
 CHUNK_BYTES = 1 << 16
 """Read at a time."""
@@ -158,7 +158,7 @@ class Client:
         size = path.stat().st_size
         if size > MAX_MODEL_BYTES:
             raise ServerError(
-                f"The model has {size / 1e6:.0f} MB, the server takes {MAX_MODEL_BYTES / 1e6:.0f}.",
+                f"The model has {size >> 20} MB, the server takes {MAX_MODEL_BYTES >> 20}.",
                 "Simplify the mesh or make its textures smaller.",
             )
         request = self._request("POST", "/models", path.read_bytes(), "model/gltf-binary")

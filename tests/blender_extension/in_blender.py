@@ -319,7 +319,7 @@ class Layout:
         self.drawn.append(text)
 
     def template_icon(self, icon_value, scale):
-        self.drawn.append("picture" if icon_value else "")
+        self.drawn.append("picture")
 
     def template_list(self, kind, key, data, name, active_data, active_name, rows):
         assert issubclass(getattr(bpy.types, kind), bpy.types.UIList)
@@ -387,6 +387,7 @@ def draw(path, address):
         "empty": empty,
         "busy": busy,
         "line": words,
+        "picture": list(module("pictures")._loaded["icons"][str(run.picture)].image_size),
         "end": ends.description(context, SimpleNamespace(action="cancel")),
     }
 

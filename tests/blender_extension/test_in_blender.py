@@ -158,6 +158,7 @@ def test_the_panel_shows_what_is_going_on(play):
     assert "It went wrong. Do this." in server and "token" in server
     runs = busy["DREAMLAB_PT_runs"]
     assert "mesh 25%" in runs and "About 2 min 10 s left" in runs and "picture" in runs
+    assert min(report["picture"]) > 0
     assert "Stop and Keep" in runs and "Cancel" in runs
     assert "No answer. Trying again." in " ".join(runs)
     assert report["line"] == [PROMPT_OF_A_RUN, "running"]

@@ -16,7 +16,9 @@ def test_the_public_functions_are_there_whatever_was_imported_before():
     for name in ("generate", "load_recipe", "export_run"):
         assert inspect.isfunction(getattr(dreamlab, name)), name
         assert getattr(dreamlab, name).__doc__
-    assert set(dreamlab.__all__) == {"__version__", "generate", "load_recipe", "export_run"}
+    public = {"__version__", "Client", "generate", "load_recipe", "export_run"}
+    assert set(dreamlab.__all__) == public
+    assert dreamlab.Client.__doc__
 
 
 def test_an_unknown_name_is_an_attribute_error():

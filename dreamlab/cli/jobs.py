@@ -301,19 +301,21 @@ def work(
     output = output_of(json, quiet)
     with reported(output):
         from dreamlab.jobs.queue.devices import find_devices, slots
+        from dreamlab.jobs.queue.presence import present
         from dreamlab.jobs.queue.retention import Retention
         from dreamlab.jobs.queue.supervisor import Supervisor
         from dreamlab.training.stop import StopFlag, stop_on_signals
 
-        devices = slots(find_devices() if device == "auto" else [device], workers)
         folder.mkdir(parents=True, exist_ok=True)
-        supervisor = Supervisor(
-            folder,
-            devices,
-            retention=Retention(quota, checkpoint_days, delete_runs),
-            on_event=lambda event: tell(output, event),
-        )
-        output.event("work", folder=str(folder), devices=devices)
-        output.note(f"working in {folder} on {', '.join(devices)}; Ctrl-C ends it")
-        with stop_on_signals(StopFlag()) as flag:
-            supervisor.run(flag, until_idle=until_idle)
+        with present(folder):
+            devices = slots(find_devices() if device == "auto" else [device], workers)
+            supervisor = Supervisor(
+                folder,
+                devices,
+                retention=Retention(quota, checkpoint_days, delete_runs),
+                on_event=lambda event: tell(output, event),
+            )
+            output.event("work", folder=str(folder), devices=devices)
+            output.note(f"working in {folder} on {', '.join(devices)}; Ctrl-C ends it")
+            with stop_on_signals(StopFlag()) as flag:
+                supervisor.run(flag, until_idle=until_idle)

@@ -23,6 +23,7 @@ from dreamlab.cli import (
     image,
     jobs,
     recipes,
+    serve,
     toybox,
 )
 from dreamlab.cli.output import JsonOption, Output, QuietOption, set_shared
@@ -36,6 +37,8 @@ Examples:
   dreamlab generate "a blue sphere on top of a yellow cube" --quality draft --seed 3
 
   dreamlab image "a red mushroom" --guidance sds
+
+  dreamlab serve
 
   dreamlab export runs/20260102-030405-a-red-mushroom-0 --format stl
 
@@ -71,7 +74,19 @@ def _shared(
     set_shared(Output(json, quiet))
 
 
-for module in (generate, image, batch, jobs, export, blender, recipes, doctor, toybox, bench):
+for module in (
+    generate,
+    image,
+    batch,
+    jobs,
+    serve,
+    export,
+    blender,
+    recipes,
+    doctor,
+    toybox,
+    bench,
+):
     module.register(app)
 
 

@@ -6,6 +6,8 @@ order), `export`, and `quality`, a mapping from the name of a quality to the set
 changes.
 """
 
+import copy
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,4 +72,11 @@ def read_recipe(name: str) -> RecipeFile:
             f"unknown recipe {name!r}.",
             f"{nearest(name, known)} `dreamlab recipes` lists them; a path to a .yaml file works.",
         )
-    return build(RecipeFile, load_yaml(configs_dir() / f"{name}.yaml"))
+    path = configs_dir() / f"{name}.yaml"
+    return copy.deepcopy(_read(path, path.stat().st_mtime_ns))
+
+
+@functools.cache
+def _read(path: Path, changed: int) -> RecipeFile:
+    """Read a file of the configs folder once, for processes that resolve recipes all day."""
+    return build(RecipeFile, load_yaml(path))

@@ -125,7 +125,8 @@ def load_recipe(
     of_quality = recipe.quality.get(quality, {})
     for layer in (of_quality, chosen):
         _check_stage_names(layer, recipe.stages)
-    model = _model_of(merge(recipe.settings, of_quality, chosen))
+    layers = (recipe.settings, of_quality, chosen)
+    model = _model_of(merge(*({"prior": at["prior"]} for at in layers if "prior" in at)))
     settings = merge(recipe.settings, resolve_model(model).preset, of_quality)
     if guidance is not None:
         settings = _with_rule(settings, guidance)

@@ -1,9 +1,10 @@
 """Every setting of a run by its dotted key, with its value in a recipe and what it means."""
 
 import dataclasses
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dreamlab.core.config import field_docs, to_plain
 from dreamlab.core.errors import InputError, nearest
@@ -23,6 +24,10 @@ FIXED = ("prompt", "recipe", "quality", "version")
 """Fields of a run that are no settings: options of the command line, or of its record."""
 
 
+TYPES = ("boolean", "integer", "number", "number or schedule", "text", "list", "mapping")
+OR_NONE = " or none"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One key that `generate` can change."""
@@ -33,6 +38,10 @@ class Setting:
     """Plain value in the recipe."""
     doc: str
     """What it is."""
+    type: str = "text"
+    """One of `TYPES`; with " or none" if it may be unset."""
+    choices: tuple[str, ...] | None = None
+    """All values that it may have, if they can be listed."""
 
 
 def list_settings(
@@ -53,21 +62,42 @@ def list_settings(
 
 
 def _walk(value: Any, path: str) -> Iterator[Setting]:
-    docs = field_docs(type(value))
+    docs, hints = field_docs(type(value)), get_type_hints(type(value))
     for field in dataclasses.fields(value):
         key = f"{path}.{field.name}" if path else field.name
-        yield from _entries(getattr(value, field.name), key, field.name, docs.get(field.name, ""))
+        doc, hint = docs.get(field.name, ""), hints[field.name]
+        yield from _entries(getattr(value, field.name), key, field.name, doc, hint)
 
 
-def _entries(item: Any, key: str, name: str, doc: str) -> Iterator[Setting]:
+def _entries(item: Any, key: str, name: str, doc: str, hint: Any) -> Iterator[Setting]:
     if name in KINDS and isinstance(item, dict):
         component = components.find(KINDS[name], item, key)
-        yield Setting(f"{key}.name", component.name, doc)
+        choices = tuple(components.available(KINDS[name]))
+        yield Setting(f"{key}.name", component.name, doc, "text", choices)
         yield from _walk(component.config, key)
     elif isinstance(item, dict) and any(map(dataclasses.is_dataclass, item.values())):
         for inner, content in item.items():
-            yield from _entries(content, f"{key}.{inner}", inner, doc)
+            yield from _entries(content, f"{key}.{inner}", inner, doc, get_args(hint)[-1])
     elif dataclasses.is_dataclass(item) and not isinstance(item, Schedule):
         yield from _walk(item, key)
     else:
-        yield Setting(key, to_plain(item), doc)
+        kind, choices = describe_type(hint)
+        yield Setting(key, to_plain(item), doc, kind, choices)
+
+
+def describe_type(hint: Any) -> tuple[str, tuple[str, ...] | None]:
+    """Name the type of a field, for a form: one of `TYPES`, and its choices if it has any."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        kept = [option for option in arguments if option is not type(None)]
+        may_be_none = OR_NONE if len(kept) < len(arguments) else ""
+        if Schedule in kept:
+            return f"number or schedule{may_be_none}", None
+        kind, choices = describe_type(kept[0])
+        return kind + may_be_none, choices
+    if origin is Literal:
+        return "text", tuple(map(str, arguments))
+    if origin in (tuple, list):
+        return "list", None
+    names = {bool: "boolean", int: "integer", float: "number", str: "text"}
+    return names.get(hint, "mapping"), None

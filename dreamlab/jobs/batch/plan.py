@@ -56,7 +56,7 @@ def make_plan(rows: Sequence[Row], overrides: Sequence[str] = ()) -> Plan:
     Raises:
         InputError: there is no row that can be run; it is the error of the first one.
     """
-    resolver = _Resolver(overrides)
+    resolver = Resolver(overrides)
     planned: list[Planned] = []
     repeated: list[tuple[int, int]] = []
     numbers: dict[str, int] = {}
@@ -75,7 +75,7 @@ def make_plan(rows: Sequence[Row], overrides: Sequence[str] = ()) -> Plan:
     return Plan(planned, repeated)
 
 
-class _Resolver:
+class Resolver:
     """Resolves rows, and remembers recipes with their settings."""
 
     def __init__(self, overrides: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ class _Resolver:
                 base, prompt=row.prompt, negative_prompt=row.negative_prompt, seed=row.seed
             )
         except ValueError as error:  # RunConfig refuses a prompt
-            refused = InputError(f"{row.where}: {error}.", "change the row.")
+            refused = InputError(f"{row.where}: {error}.", "change it.")
             return Planned(number, row, None, "", refused)
         except InputError as error:
             refused = InputError(f"{row.where}: {error.message}", error.fix)

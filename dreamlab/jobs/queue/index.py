@@ -130,6 +130,7 @@ class Index:
         order: str = "newest",
         offset: int = 0,
         limit: int = 50,
+        refresh: bool = True,
     ) -> Page:
         """Find runs; the table is brought up to date first.
 
@@ -140,6 +141,7 @@ class Index:
             order: newest, oldest, prompt or queue.
             offset: runs to skip.
             limit: runs of a page.
+            refresh: look at every folder first; who asks often and calls `refresh` itself need not.
 
         Raises:
             InputError: an unknown state or order, or a folder that cannot be read.
@@ -158,12 +160,14 @@ class Index:
             values += states
         if only_favourites:
             where.append("is_favourite")
-        self.refresh()
+        if refresh:
+            self.refresh()
         return self._select(" AND ".join(where), values, ORDERS[order], offset, limit)
 
-    def count(self) -> dict[str, int]:
-        """Count the runs in each state."""
-        self.refresh()
+    def count(self, *, refresh: bool = True) -> dict[str, int]:
+        """Count the runs in each state; `refresh` as in `search`."""
+        if refresh:
+            self.refresh()
         if not self.path.exists():
             return {}
         with self._open() as table:

@@ -1,16 +1,16 @@
 """Queued runs that no model is needed for, and supervisors over workers that only count."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import fake_worker
 import pytest
+from queued_runs import queued_run
 
-from dreamlab.core.run_folder import RunFolder, write_text
-from dreamlab.jobs import retry, state
+from dreamlab.jobs import retry
 from dreamlab.jobs.queue import supervisor
 from dreamlab.jobs.queue.supervisor import Supervisor
-from dreamlab.jobs.state import Job
 
 FAKE_WORKER = (sys.executable, fake_worker.__file__)
 
@@ -19,14 +19,7 @@ FAKE_WORKER = (sys.executable, fake_worker.__file__)
 def new_run(tmp_path):
     """Make a run; fields of its record may be given."""
 
-    def make(prompt: str = "a ball", seed: int = 0, **fields) -> RunFolder:
-        folder = RunFolder.create(tmp_path / "runs", prompt, seed)
-        write_text(folder.config, f"prompt: {prompt}\nseed: {seed}\nrecipe: toybox\n")
-        about = {"is_queued": True, "prompt": prompt, "seed": seed, "recipe": "toybox"}
-        state.create(folder, Job(**{**about, **fields}))
-        return folder
-
-    return make
+    return partial(queued_run, tmp_path / "runs")
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""Where wishes are checked and queued by a process that must itself stay without torch.
+
+Settings are checked against the components, and those load torch. So one child process
+(`desk_process`) does that for as long as it is needed: the first answer takes the seconds of that
+import, later ones a fraction of one. A child that has died is started anew with the next question.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dreamlab.core.errors import DreamlabError, ExitCode, InputError, MissingError
+from dreamlab.jobs.queue.wish import Changes, Wish
+
+CHILD = (sys.executable, "-m", "dreamlab.jobs.queue.desk_process")
+SECONDS = 120.0
+"""For an answer, the import of torch on a busy machine included."""
+END_SECONDS = 5.0
+KINDS = {int(ExitCode.BAD_INPUT): InputError, int(ExitCode.MISSING): MissingError}
+
+
+class DeskError(DreamlabError):
+    """The child has died or does not answer; nothing is known of the wish."""
+
+
+class Desk:
+    """Checks wishes for one folder of runs; may be asked by several threads, one at a time."""
+
+    def __init__(self, runs: Path, command: Sequence[str] = CHILD) -> None:
+        """Start nothing yet.
+
+        Args:
+            runs: the folder of runs.
+            command: that starts the child.
+        """
+        self.runs, self.command = runs, [*command, str(runs)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def check(self, wish: Wish, model: Path | None = None) -> dict[str, Any]:
+        """Resolve a wish: config_yaml, unknown_words, estimate.
+
+        Raises:
+            InputError: something in it is wrong.
+        """
+        return self._ask("check", wish=asdict(wish), model=model and str(model))
+
+    def submit(self, wish: Wish, model: Path | None = None) -> str:
+        """Queue a run and return the name of its folder.
+
+        Raises:
+            InputError: something in the wish is wrong.
+        """
+        return self._ask("submit", wish=asdict(wish), model=model and str(model))
+
+    def rerun(self, name: str, changes: Changes) -> str:
+        """Queue a run with the settings of another one, changed; return the name of its folder.
+
+        Raises:
+            InputError: something in the changes is wrong.
+        """
+        return self._ask("rerun", name=name, changes=asdict(changes))
+
+    def settings(self, recipe: str, quality: str | None = None) -> list[dict[str, Any]]:
+        """List the settings of a recipe: key, type, choices, default, doc.
+
+        Raises:
+            InputError: no such recipe or quality.
+        """
+        return self._ask("settings", recipe=recipe, quality=quality)
+
+    def start(self) -> None:
+        """Start the child now, so that the first question waits less."""
+        with self._lock:
+            self._running()
+
+    def close(self) -> None:
+        """End the child."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, do: str, **values: Any) -> Any:
+        line = json.dumps({"do": do, **values}).encode() + b"\n"
+        if not self._lock.acquire(timeout=SECONDS):
+            raise DeskError("too much is being checked at once.", "try again in a while.")
+        try:
+            answer = json.loads(self._exchange(self._running(), line))
+        except (OSError, ValueError):
+            self._end()
+            raise DeskError(
+                "the process that checks settings has died.", "try again; it starts anew."
+            ) from None
+        finally:
+            self._lock.release()
+        if "error" not in answer:
+            return answer["result"]
+        error = answer["error"]
+        if error["code"] is None:
+            raise DeskError(f"this is a bug in dreamlab ({error['message']}).", "report it.")
+        kind = KINDS.get(error["code"], DreamlabError)
+        raise kind(error["message"], error["fix"], ExitCode(error["code"]))
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is the server's; the child ends with its input
+            )
+        return self._process
+
+    def _exchange(self, process: subprocess.Popen[bytes], line: bytes) -> bytes:
+        """Send a line and return the one that comes back.
+
+        Raises:
+            OSError: the child is gone, or says nothing.
+        """
+        assert process.stdin is not None and process.stdout is not None
+        view = memoryview(line)
+        while view:
+            view = view[process.stdin.write(view) :]
+        read, deadline = b"", time.monotonic() + SECONDS
+        while not read.endswith(b"\n"):
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                raise BrokenPipeError
+            read += part
+        return read
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()

@@ -1,0 +1,1 @@
+"""The HTTP API, version 1: routes by subject over `web.service.Service`."""

@@ -283,6 +283,51 @@ def refusals(path, address):
     return answers
 
 
+def from_end_to_end(path, address, settings):
+    """Generate a model, then refine a cube, on a real server, with settings that make it short."""
+    begin(path, address)
+    short, fields = json.loads(settings), module("operators")._fields
+    module("operators")._fields = lambda form, recipe: {
+        **fields(form, recipe),
+        "settings": short[recipe],
+    }
+    bpy.context.scene.cursor.location = (1.0, 2.0, 3.0)
+    session, form = module("state").session, bpy.context.scene.dreamlab
+    bpy.ops.dreamlab.connect()
+    beat_until(settled)
+    recipes = module("properties")._recipes(form, bpy.context, "")
+    form.prompt, form.quality, form.seed = "a red mushroom", "draft", 5
+    bpy.ops.dreamlab.generate()
+    seen, pictures = set(), 0
+
+    def done(number):
+        nonlocal pictures
+        for run in session.followed.values():
+            seen.add(run.state)
+            pictures = max(pictures, run.picture is not None)
+        return len(meshes()) == number or session.problem is not None
+
+    beat_until(lambda: done(1), 400.0)
+    generated = [about(item) for item in meshes()]
+    cube = a_turned_cube()
+    before = {"matrix": [list(row) for row in cube.matrix_world], "bounds": evaluated_bounds(cube)}
+    form.prompt = "a red cube"
+    bpy.ops.dreamlab.refine()
+    beat_until(lambda: done(3), 400.0)
+    problem = session.problem
+    return {
+        "problem": problem and str(problem),
+        "recipes": recipes,
+        "seen": sorted(seen),
+        "pictures": pictures,
+        "generated": generated,
+        "before": before,
+        "cube": {"is_hidden": cube.hide_get() and cube.hide_render},
+        "refined": [about(item) for item in meshes() if item.get("dreamlab_prompt") == form.prompt],
+        "history": [[line.prompt, line.state] for line in bpy.context.window_manager.dreamlab.runs],
+    }
+
+
 class Layout:
     """Draws nothing, but refuses what Blender's layout would refuse."""
 

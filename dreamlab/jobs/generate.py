@@ -72,7 +72,9 @@ def prepare(
 
     Raises:
         InputError: `parent` cannot be written.
+        MissingError: a format needs Blender, which is not installed.
     """
+    check_formats(config.export.formats)
     folder = RunFolder.create(parent, config.prompt, config.seed)
     write_record(folder, config, is_queued=is_queued, priority=priority)
     return folder

@@ -80,6 +80,24 @@ def _wait(address: str, process: subprocess.Popen, said: Path) -> None:
             time.sleep(0.2)
 
 
+def test_what_a_real_server_refuses_is_said_in_its_words(server, tmp_path):
+    client = Client(server)
+    with pytest.raises(ServerError, match="tyobox") as caught:
+        client.submit(prompt="a red mushroom", recipe="tyobox", quality="draft", seed=0)
+    assert caught.value.status == 400 and "toybox" in caught.value.fix
+    with pytest.raises(ServerError, match="no-such-run") as caught:
+        client.job("no-such-run")
+    assert caught.value.status == 404 and caught.value.fix
+    broken = tmp_path / "model.glb"
+    broken.write_bytes(b"no model")
+    with pytest.raises(ServerError, match="refused") as caught:
+        client.upload_model(broken)
+    assert caught.value.status == 400 and caught.value.fix
+    with pytest.raises(ServerError, match="model") as caught:
+        client.submit(prompt="x", recipe="toybox-texture", seed=0, model="0" * 32)
+    assert not caught.value.may_pass and caught.value.fix
+
+
 def test_a_prompt_becomes_a_model_and_a_cube_is_refined_in_its_place(server, tmp_path):
     report = run_blender(
         SCRIPT,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("ops")(ops)
     group.command("growth")(growth)
     group.command("pgc")(pgc)
+    group.command("api")(api)
     app.add_typer(group)
 
 
@@ -106,6 +108,30 @@ def ops(
         output.table(_table(figures))
         packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
         output.text(f"{about['cores']} x {about['processor']}, load {about['load']}; {packages}")
+
+
+def api(
+    clients: Annotated[
+        int, typer.Option("--clients", min=1, help="Each polls once a second.")
+    ] = 200,
+    runs: Annotated[int, typer.Option("--runs", min=4, help="That are looked at.")] = 50,
+    seconds: Annotated[float, typer.Option("--seconds", min=5.0, help="For how long.")] = 15.0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time the answers of the HTTP API while many look at many runs."""
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.web.load import GOAL_MS, measure
+
+        with TemporaryDirectory() as folder:
+            load = measure(Path(folder), clients=clients, runs=runs, seconds=seconds)
+        figures = load.summary()
+        output.event("result", **figures, goal=GOAL_MS, met=load.p95 <= GOAL_MS)
+        for name, value in figures.items():
+            output.text(f"{name.replace('_', ' ')}: {value:g}")
+        verdict = "met" if load.p95 <= GOAL_MS else "missed"
+        output.text(f"goal: p95 <= {GOAL_MS:g} ms, {verdict}")
 
 
 def growth(

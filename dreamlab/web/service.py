@@ -45,12 +45,15 @@ API = "/api/v1"
 API_VERSION = 1
 MAX_PAGE = 200
 """Runs of one page."""
+MAX_WORDS = 200
+"""Characters of a search."""
 REFRESH_SECONDS = 1.0
 """The list of runs is at most so old, or a moment older where looking at all folders takes long."""
 REFRESH_SHARE = 0.05
 """Most of its time that is spent looking at all folders."""
 REMEMBERED = 2000
 """Runs of which the last view is kept."""
+REMEMBERED_PAGES = 100
 DEFAULT_STAGE = {"representation": {"name": "hashgrid"}}
 """Of a stage that says nothing else, see `systems.settings.StageConfig`."""
 
@@ -85,6 +88,8 @@ class Service:
         self._refreshing = threading.Lock()
         self._queueing = threading.Lock()
         self._fresh_until = 0.0
+        self._generation = 0  # of the table
+        self._pages = _Memory[Hashable, Page](REMEMBERED_PAGES)
         self._recipes: list[RecipeView] = []
         self._views = _Memory[str, tuple[Hashable, JobView]]()
         self._heads = _Memory[str, tuple[int, Head]]()
@@ -154,16 +159,25 @@ class Service:
         Raises:
             InputError: an unknown state or order.
         """
+        if len(words) > MAX_WORDS:
+            raise InputError(
+                f"the search has {len(words)} characters.", f"use at most {MAX_WORDS}."
+            )
         self._refresh()
-        return self.index.search(
-            words,
-            states=states,
-            only_favourites=favourites,
-            order=order,
-            offset=offset,
-            limit=min(limit, MAX_PAGE),
-            refresh=False,
-        )
+        asked = (self._generation, words, tuple(states), favourites, order, offset, limit)
+        page = self._pages.get(asked)
+        if page is None:
+            page = self.index.search(
+                words,
+                states=states,
+                only_favourites=favourites,
+                order=order,
+                offset=offset,
+                limit=min(limit, MAX_PAGE),
+                refresh=False,
+            )
+            self._pages.put(asked, page)
+        return page
 
     def open(self, name: str) -> RunFolder:
         """Open a run by the name of its folder.
@@ -321,6 +335,7 @@ class Service:
             if begin < self._fresh_until:
                 return
             self.index.refresh()
+            self._generation += 1
             end = time.monotonic()
             self._fresh_until = end + max(REFRESH_SECONDS, (end - begin) / REFRESH_SHARE)
 

@@ -1,66 +1,80 @@
-"""A server in this process, over a folder of runs and one desk that all tests ask."""
+"""Servers in this process over one folder of runs; tests share them, building one takes a while."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from queued_runs import queued_run
 from starlette.testclient import TestClient
 
+from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.queue.desk import Desk
 from dreamlab.web.security import Access
 from dreamlab.web.server import ServerSettings, build_app
 from dreamlab.web.service import Service
 
 LOCAL = "http://127.0.0.1:7860"
+TOKEN = "0123456789-token"
 
 
-class SharedDesk(Desk):
-    """Stays when a service that used it is closed; answers for the folder of the last one."""
+class LazyDesk(Desk):
+    """Starts with the first question, not with the server."""
 
-    def close(self) -> None:
+    def start(self) -> None:
         pass
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory) -> Iterator[tuple[Path, Desk]]:
-    """A folder of runs, and the process that checks settings for it."""
-    runs = tmp_path_factory.mktemp("shared") / "runs"
-    desk = SharedDesk(runs)
-    yield runs, desk
-    Desk.close(desk)
+def service(tmp_path_factory) -> Iterator[Service]:
+    """A service with a real desk."""
+    runs = tmp_path_factory.mktemp("web") / "runs"
+    made = Service(runs, desk=LazyDesk(runs))
+    yield made
+    made.close()
 
 
-@pytest.fixture
-def service(shared) -> Service:
-    """A service over the shared folder, whose desk may be asked."""
-    runs, desk = shared
-    return Service(runs, desk=desk)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def web(service) -> Iterator[TestClient]:
     """Requests to a server on the loopback address."""
     with TestClient(build_app(service, ServerSettings()), base_url=LOCAL) as client:
         yield client
 
 
-@pytest.fixture
-def quiet_web(tmp_path):
-    """Requests to a server over a folder of its own, whose desk is never asked."""
-    made: list[TestClient] = []
-
-    def make(access: Access | None = None, **options) -> TestClient:
-        service = Service(tmp_path / "runs", desk=SharedDesk(tmp_path, ["false"]), **options)
-        settings = ServerSettings(access or Access())
-        made.append(TestClient(build_app(service, settings), base_url=LOCAL))
-        return made[-1]
-
-    return make
+@pytest.fixture(scope="session")
+def secured(service) -> Iterator[TestClient]:
+    """Requests to a server that everybody reaches, with a token, and a user and a password."""
+    access = Access("0.0.0.0", TOKEN, "anna", "a-long-password")
+    with TestClient(build_app(service, ServerSettings(access)), base_url=LOCAL) as client:
+        yield client
 
 
 @pytest.fixture
-def new_run(tmp_path):
-    """Make a run in the folder of `quiet_web`; fields of its record may be given."""
-    return partial(queued_run, tmp_path / "runs")
+def new_run(service) -> Callable[..., RunFolder]:
+    """Make a run in the folder that is served; fields of its record may be given."""
+    service._changed()
+    return partial(queued_run, service.runs)
+
+
+@pytest.fixture(scope="session")
+def get_raw(web) -> Callable[[str], tuple[int, bytes]]:
+    """Ask for a path as it is, which no client would do; returns status and body."""
+
+    async def ask(raw: bytes) -> tuple[int, bytes]:
+        path = unquote(raw.decode("ascii"))
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": raw}
+        scope |= {"headers": [(b"host", b"127.0.0.1")], "query_string": b"", "scheme": "http"}
+        scope |= {"http_version": "1.1", "server": ("127.0.0.1", 7860), "client": ("127.0.0.1", 1)}
+        sent: list[dict] = []
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message) -> None:
+            sent.append(message)
+
+        await web.app(scope, receive, send)
+        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+    return lambda path: asyncio.run(ask(path.encode()))

@@ -56,8 +56,9 @@ def router(service: Service, at_desk: AtDesk) -> APIRouter:
         return Answer(JobList(page.total, jobs))
 
     @api.get("/jobs/{name}", response_model=JobView, responses=documented(404))
-    def get_job(name: str) -> Answer:
+    async def get_job(name: str) -> Answer:
         """Show a run."""
+        # no thread: it is asked for all the time, and takes no longer than changing threads
         return Answer(service.describe(service.open(name)))
 
     @api.delete("/jobs/{name}", status_code=204, responses=documented(404, 409))

@@ -57,11 +57,8 @@ class DREAMLAB_PT_server(Tab, bpy.types.Panel):
         if session.busy:
             layout.label(text=session.busy + "…", icon="SORTTIME")
         if session.health:
-            about = session.health
-            text = (
-                f"Version {about['version']}: {about['running']} running, {about['queued']} queued"
-            )
-            _write(layout, context, text, "CHECKMARK")
+            about = f"Connected to dreamlab {session.health['version']}"
+            _write(layout, context, f"{about}, {len(session.recipes)} recipes", "CHECKMARK")
         if session.problem:
             box = layout.box()
             _write(box, context, session.problem.message, "ERROR")

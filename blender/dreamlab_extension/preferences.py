@@ -3,6 +3,13 @@
 import bpy
 from bpy.props import StringProperty
 
+from . import state
+
+
+def _changed(self, context):
+    """Another server has not been asked yet who it is."""
+    state.session.health = None
+
 
 class DREAMLAB_AP_preferences(bpy.types.AddonPreferences):
     """Address and token of the server."""
@@ -13,6 +20,7 @@ class DREAMLAB_AP_preferences(bpy.types.AddonPreferences):
         name="Server",
         description="Where the dreamlab server answers, such as http://127.0.0.1:7860",
         default="http://127.0.0.1:7860",
+        update=_changed,
     )
     token: StringProperty(
         name="Token",

@@ -292,7 +292,9 @@ class Session:
 def _fetch_model(client: Client, name: str, paths: list[str], folder: Path) -> Path:
     if MODEL not in paths:
         raise ServerError(
-            f"{name} has no {MODEL}.", "Export it on the server: dreamlab export RUN.", 404
+            f"{name} has no {MODEL}.",
+            "If it had begun, export it on the server: dreamlab export RUN.",
+            404,
         )
     return client.download(name, MODEL, folder / "model.glb")
 

@@ -424,6 +424,8 @@ def draw(path, address):
     run.trouble, run.job["eta_s"] = "No answer.", 130
     session.report(module("client").ServerError("It went wrong.", "Do this.", 401))
     busy = draw_all()
+    preferences().address = "127.0.0.1:1"
+    retyped = draw_all()
     line = bpy.context.window_manager.dreamlab.runs[0]
     words = []
     panel.DREAMLAB_UL_history.draw_item(None, context, Layout(words), None, line, 0, None, "")
@@ -431,6 +433,7 @@ def draw(path, address):
     return {
         "empty": empty,
         "busy": busy,
+        "retyped": retyped,
         "line": words,
         "picture": list(module("pictures")._loaded["icons"][str(run.picture)].image_size),
         "end": ends.description(context, SimpleNamespace(action="cancel")),

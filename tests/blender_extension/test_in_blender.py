@@ -154,7 +154,8 @@ def test_the_panel_shows_what_is_going_on(play):
     assert "DREAMLAB_PT_runs" not in empty and "Generate" in empty["DREAMLAB_PT_form"]
     assert {"address", "token"} <= set(empty["preferences"])
     server = " ".join(busy["DREAMLAB_PT_server"])
-    assert "Version 1: 0 running, 0 queued" in server
+    assert "Connected to dreamlab 1, 2 recipes" in server
+    assert not any("Connected" in line for line in report["retyped"]["DREAMLAB_PT_server"])
     assert "It went wrong. Do this." in server and "token" in server
     runs = busy["DREAMLAB_PT_runs"]
     assert "mesh 25%" in runs and "About 2 min 10 s left" in runs and "picture" in runs

@@ -1,4 +1,4 @@
-"""Configuration: layers of plain mappings merged by OmegaConf, then built into frozen dataclasses.
+"""Configuration: layers of plain mappings, read by OmegaConf, then built into frozen dataclasses.
 
 A component's settings are a frozen dataclass beside its code. Layers (recipe file, presets,
 dotlist) are merged as plain mappings first; `build` then turns the result into the dataclass,
@@ -134,13 +134,14 @@ def parse_dotlist(assignments: Sequence[str]) -> Plain:
 
 def merge(*layers: Mapping[str, Any]) -> Plain:
     """Merge mappings, later layers over earlier ones; lists are replaced, mappings merged."""
-    try:
-        merged = OmegaConf.merge({}, *(OmegaConf.create(dict(layer)) for layer in layers))
-        return _as_mapping(OmegaConf.to_container(merged, resolve=True), "the configuration")
-    except UNREADABLE as error:
-        raise InputError(
-            f"the settings cannot be merged: {_one_line(error)}.", "check the keys."
-        ) from None
+    merged: Plain = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                old = merged.get(key)
+                value = merge(old, value) if isinstance(old, Mapping) else merge(value)
+            merged[key] = value
+    return merged
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:

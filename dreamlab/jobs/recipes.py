@@ -29,7 +29,7 @@ from dreamlab.priors.load import PriorConfig, resolve_model
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
 
-__all__ = ["RunConfig", "check_recipe", "list_recipes", "load_recipe", "load_run_config"]
+__all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
 
 MAX_PROMPT = 1000
 """Characters; the text encoders read less than half of that."""
@@ -192,21 +192,6 @@ def load_run_config(
             f"install dreamlab {written_by}, or correct the file: {error.fix}",
         ) from None
     return config
-
-
-def check_recipe(name: str) -> None:
-    """Build a recipe for every quality.
-
-    Raises:
-        InputError: something in it is wrong.
-    """
-    for quality in QUALITIES:
-        try:
-            load_recipe(name, quality, prompt=SAMPLE_PROMPT)
-        except InputError as error:
-            raise InputError(
-                f"recipe {name!r}, quality {quality!r}: {error.message}", error.fix
-            ) from None
 
 
 def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:

@@ -21,7 +21,6 @@ Source: Kerbl et al. 2023 (3D Gaussian splatting); Tang et al. 2024 (DreamGaussi
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -187,20 +186,21 @@ class Gaussians(nn.Module):
         device = self.mean.device
         axis = torch.linspace(-self.half_extent, self.half_extent, resolution, device=device)
         points = torch.cartesian_prod(axis, axis, axis)
-        density = self._ask(points, lambda density, _: density)
+        density = torch.cat([self._local().density(chunk) for chunk in points.split(CHUNK)])
         return density.reshape(resolution, resolution, resolution)
 
     @torch.no_grad()
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Return the albedo at world points, sRGB in [0, 1]; no gradient."""
-        return self._ask(points, lambda _, color: color)
+        return torch.cat([self._local().features_at(chunk) for chunk in points.split(CHUNK)])
 
-    def _ask(self, points: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _local(self) -> GaussianIndex:
+        """Return the Gaussians listed by place, made anew when they have moved."""
         if self._index is None:
             s = self.splats()
             parts = (s.means, s.quaternions, s.scales, s.opacities, s.colors)
             self._index = build_index(*parts, self.half_extent, s.shapes)
-        return torch.cat([pick(*self._index.at(chunk)) for chunk in points.split(CHUNK)])
+        return self._index
 
     @torch.no_grad()
     def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:

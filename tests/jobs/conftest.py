@@ -1,5 +1,7 @@
 """A real run at toy size, shared by the tests that look at what it left behind."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,24 @@ SMALL = (
     "export.unwrap=box",
 )
 """Overrides that bring a run down to seconds."""
+
+
+@contextmanager
+def coarse_handover() -> Iterator[None]:
+    """What a stage takes over from another is coarse here; its own tests look at its quality."""
+    from dreamlab.representations import colors
+    from dreamlab.systems import surface
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(colors, "STEPS", 10)
+        patch.setattr(surface, "OUTLINE_SIZE", 32)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quick_handover():
+    with coarse_handover():
+        yield
 
 
 @dataclass(frozen=True)
@@ -54,7 +74,7 @@ def finished_run(tmp_path_factory, small_settings) -> Run:
     from dreamlab.jobs.generate import generate, prepare
     from dreamlab.jobs.recipes import load_recipe
 
-    with pytest.MonkeyPatch.context() as patch:
+    with coarse_handover(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(views, "FRAMES", 4)
         patch.setattr(views, "MESH_SIZE", 64)
         patch.setattr(views, "SHEET_SIZE", 48)

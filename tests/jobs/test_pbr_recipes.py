@@ -8,7 +8,6 @@ from dreamlab.jobs import export as export_job
 from dreamlab.jobs import views
 from dreamlab.jobs.generate import generate, prepare
 from dreamlab.jobs.recipes import load_recipe
-from dreamlab.representations import colors
 
 TEXTURE = (
     "stages.texture.steps=2",
@@ -30,7 +29,6 @@ def test_a_run_ends_with_a_file_that_carries_its_material(
     monkeypatch.setattr(views, "MESH_SIZE", 32)
     monkeypatch.setattr(views, "SHEET_SIZE", 32)
     monkeypatch.setattr(export_job, "REFERENCE_SIZE", 48)
-    monkeypatch.setattr(colors, "STEPS", 5)
     of_stages = small_settings if name == "toybox-pbr" else TEXTURE
     last = list(load_recipe(name, prompt="x").stages)[-1]
     fast = [f"stages.{last}.optimizer.lr.{group}=0.5" for group in ("table", "mlp")]

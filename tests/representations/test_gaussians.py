@@ -63,7 +63,8 @@ def test_density_and_colour_at_points_follow_their_formula():
         points = torch.rand(400, 3, generator=draw) * 1.2 - 0.6
         each = exact_density(splats, points)
         parts = (splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors)
-        density, color = build_index(*parts, 1.0).at(points)
+        index = build_index(*parts, 1.0)
+        density, color = index.density(points), index.features_at(points)
     torch.testing.assert_close(density, each.sum(1), atol=0.01, rtol=0.01)
     dense = each.sum(1) > 0.2
     expected = (each @ splats.colors) / each.sum(1, keepdim=True)
@@ -142,7 +143,7 @@ def test_generalised_exponentials_start_as_gaussians_and_learn_their_shape():
             *(splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors),
             half_extent=1.0,
             shapes=splats.shapes,
-        ).at(points)[0]
+        ).density(points)
     torch.testing.assert_close(found, expected, atol=0.01, rtol=0.01)
 
 

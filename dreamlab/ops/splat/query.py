@@ -86,10 +86,24 @@ class GaussianIndex:
     starts: Int[Tensor, " cells_and_one"]
     members: Int[Tensor, " members"]
 
-    def at(
+    def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, " points"]:
+        """Return the density, >= 0."""
+        return self._sums(points)[0]
+
+    def features_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points channels"]:
+        """Return the features."""
+        density, sums = self._sums(points)
+        features = sums / density.clamp(min=1e-20)[:, None]
+        lone = torch.nonzero(density <= 0)[:, 0]
+        for chunk in lone.split(4096):
+            nearest = torch.cdist(points[chunk].float(), self.means).argmin(dim=1)
+            features[chunk] = self.features[nearest]
+        return features
+
+    def _sums(
         self, points: Float[Tensor, "points 3"]
     ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points channels"]]:
-        """Return density and features."""
+        """Return the two sums of the module docstring, that of the features not yet divided."""
         channels = self.features.shape[1]
         places = points.detach().float().contiguous()
         density = places.new_zeros(len(places))
@@ -100,12 +114,7 @@ class GaussianIndex:
         inputs += [self.means, self.inverse_roots, self.opacities, shapes, self.features.view(-1)]
         inputs += [self.starts, self.members]
         launch_split(query_kernel, len(places), [*inputs, density, sums.view(-1)], places.device)
-        lone = torch.nonzero(density <= 0)[:, 0]
-        features = sums / density.clamp(min=1e-20)[:, None]
-        for chunk in lone.split(4096):
-            nearest = torch.cdist(places[chunk], self.means).argmin(dim=1)
-            features[chunk] = self.features[nearest]
-        return density, features
+        return density, sums
 
 
 @torch.no_grad()

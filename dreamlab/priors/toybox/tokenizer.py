@@ -29,7 +29,8 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
-        spelled = [merge(symbols, best) for symbols in spelled]
+        joined = (merge(s, best) if best[0] in s else s for s in spelled)
+        spelled = [symbols for symbols in joined if len(symbols) > 1]
 
 
 def merge(symbols: Symbols, pair: tuple[str, str]) -> Symbols:

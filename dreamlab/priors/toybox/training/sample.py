@@ -45,10 +45,10 @@ PROMPTS: tuple[str, ...] = (
 
 def make_pipeline(modules: dict[str, Any], tokenizer: Any, scheduler: Any) -> Any:
     """Put modules into a `StableDiffusionPipeline` without a safety checker."""
-    from diffusers import StableDiffusionPipeline
-
-    make: Any = StableDiffusionPipeline  # parts that may be None are annotated as if not
     with quiet():
+        from diffusers import StableDiffusionPipeline
+
+        make: Any = StableDiffusionPipeline  # parts that may be None are annotated as if not
         return make(
             vae=modules["vae"],
             unet=modules["unet"],
@@ -63,9 +63,9 @@ def make_pipeline(modules: dict[str, Any], tokenizer: Any, scheduler: Any) -> An
 
 def load_pipeline(folder: Path, device: torch.device) -> Any:
     """Load a folder in single precision."""
-    from diffusers import StableDiffusionPipeline
-
     with quiet():  # diffusers says that it wants an AutoencoderKL, and takes this one
+        from diffusers import StableDiffusionPipeline
+
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder, safety_checker=None, requires_safety_checker=False
         )

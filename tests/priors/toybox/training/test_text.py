@@ -45,7 +45,7 @@ def losses_of(encoder, *, heads_only):
     losses = []
     train_text(
         *encoder,
-        TextConfig(steps=60, batch=64),
+        TextConfig(steps=30, batch=48),
         seed=1,
         on_step=lambda step, values: losses.append(values["loss"]),
         heads_only=heads_only,

@@ -23,6 +23,11 @@ TINY = Architecture(
 )
 
 
+@pytest.fixture(autouse=True)
+def small_probe(monkeypatch):
+    monkeypatch.setattr(train, "_PROBED", 4)
+
+
 def config_in(folder, steps):
     return session.TrainConfig(
         work=folder,

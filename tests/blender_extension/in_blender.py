@@ -256,6 +256,38 @@ def editing(path, address):
     return {"waiting": waiting}
 
 
+def undoing(path, address):
+    """Undo and redo an import; then undo something else while a refinement is under way."""
+    begin(path, address)
+    form, session = bpy.context.scene.dreamlab, module("state").session
+    form.prompt = "a red mushroom"
+    bpy.ops.ed.undo_push(message="begin")
+    bpy.ops.dreamlab.generate()
+    beat_until(lambda: meshes())
+    beat_until(settled)
+    counts = [len(meshes())]
+    for step in (bpy.ops.ed.undo, bpy.ops.ed.redo):
+        step()
+        counts.append(len(meshes()))
+    bpy.ops.mesh.primitive_cube_add(size=2)
+    bpy.ops.ed.undo_push(message="cube")
+    bpy.ops.dreamlab.refine("EXEC_DEFAULT", True)
+    bpy.ops.object.empty_add()
+    bpy.ops.ed.undo_push(message="empty")
+    beat_until(lambda: session.followed)
+    bpy.ops.ed.undo()  # back to before the server said which run it is
+    runs = [note.run for note in bpy.context.scene.dreamlab.refinements]
+    beat_until(lambda: len(meshes()) == 3)
+    cube = bpy.data.objects["Cube"]
+    refined = next(item for item in meshes() if item.get("dreamlab_recipe") == "toybox-texture")
+    return {
+        "counts": counts,
+        "runs": runs,
+        "is_hidden": cube.hide_get(),
+        "bounds": world_bounds(refined),
+    }
+
+
 def refusals(path, address):
     begin(path, address)
     ops, form, session = bpy.ops.dreamlab, bpy.context.scene.dreamlab, module("state").session

@@ -53,6 +53,10 @@ def read_upload(content: bytes, path: Path) -> Mesh:
     return to_world_axes(mesh, "y up")
 
 
+def made_of(upload: bytes | None, folder: Path) -> Mesh:
+    return torso() if upload is None else read_upload(upload, folder / "upload.glb")
+
+
 @pytest.fixture
 def play(tmp_path):
     """Play a scenario of in_blender.py; return its report and the server."""
@@ -136,6 +140,17 @@ def test_several_meshes_become_one_even_if_blender_was_closed_meanwhile(play, tm
 def test_a_model_waits_until_the_user_has_left_edit_mode(play):
     report, _ = play("editing")
     assert report["waiting"] == ["EDIT_MESH", 1]
+
+
+def test_an_import_can_be_undone_and_undo_does_not_lose_a_refinement(play, tmp_path):
+    def model(upload: bytes | None) -> bytes:
+        return painted(made_of(upload, tmp_path), tmp_path / "made.glb")
+
+    report, _ = play("undoing", model)
+    assert report["counts"] == [1, 0, 1]
+    assert report["runs"] == [""], "the undo took the name of the run away"
+    assert report["is_hidden"]
+    assert np.allclose(report["bounds"], [[-1, -1, -1], [1, 1, 1]], atol=1e-5)
 
 
 def test_what_cannot_be_done_is_said_with_its_fix(play):

@@ -28,11 +28,11 @@ class ApiDouble:
 
     def __init__(
         self,
-        glb: bytes | Callable[[bytes], bytes] = b"glTF",
+        glb: bytes | Callable[[bytes | None], bytes] = b"glTF",
         picture: bytes = b"RIFF",
         token: str = "",
     ) -> None:
-        """Serve `glb` as every run's model, or what it makes of the last model that was sent."""
+        """Serve `glb` as every run's model, or what it makes of the last model, if any."""
         self.glb, self.picture, self.token = glb, picture, token
         self.jobs: dict[str, dict[str, Any]] = {}
         self.models: list[bytes] = []
@@ -126,7 +126,9 @@ class ApiDouble:
                 self._job(name)
                 if not path[-1].endswith(".glb"):
                     return self.picture
-                return self.glb if isinstance(self.glb, bytes) else self.glb(self.models[-1])
+                if isinstance(self.glb, bytes):
+                    return self.glb
+                return self.glb(self.models[-1] if self.models else None)
             case ["POST", "jobs", name, action]:
                 job = self._job(name)
                 job["state"] = {"stop": "stopped", "cancel": "cancelled"}[action]

@@ -27,7 +27,11 @@ def export(
     overrides: Overrides = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="glb, obj, ply or stl; may be given several times."),
+        typer.Option(
+            "--format",
+            "-f",
+            help="glb, obj, ply, stl; with bpy also blend, fbx, usdz. May be given several times.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,

@@ -16,6 +16,7 @@ import typer
 from dreamlab.cli import (
     batch,
     bench,
+    blender,
     doctor,
     export,
     generate,
@@ -74,7 +75,20 @@ def _shared(
     set_shared(Output(json, quiet))
 
 
-for module in (generate, image, layout, batch, jobs, serve, export, recipes, doctor, toybox, bench):
+for module in (
+    generate,
+    image,
+    layout,
+    batch,
+    jobs,
+    serve,
+    export,
+    blender,
+    recipes,
+    doctor,
+    toybox,
+    bench,
+):
     module.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Where dreamlab's own files lie: recipes and the model table, and the cache."""
+"""Where dreamlab's own files lie: recipes and the model table, what runs in Blender, the cache."""
 
 import os
 from pathlib import Path
@@ -11,17 +11,33 @@ PACKAGE = Path(__file__).resolve().parent.parent
 def configs_dir() -> Path:
     """Return the folder of recipes and `models.yaml`.
 
-    A wheel carries it inside the package; in a checkout it lies beside the package.
+    Raises:
+        MissingError: it is not there.
+    """
+    return _own("configs", "models.yaml")
+
+
+def blender_dir() -> Path:
+    """Return the folder of the Blender extension and of the script that converts models.
 
     Raises:
-        MissingError: neither place has it.
+        MissingError: it is not there.
     """
-    places = (PACKAGE / "configs", PACKAGE.parent / "configs")
+    return _own("blender", "convert_model.py")
+
+
+def _own(name: str, mark: str) -> Path:
+    """Return the folder `name` that holds a file `mark`.
+
+    A wheel carries it inside the package; in a checkout it lies beside the package.
+    """
+    places = (PACKAGE / name, PACKAGE.parent / name)
     for place in places:
-        if (place / "models.yaml").is_file():
+        if (place / mark).is_file():
             return place
     raise MissingError(
-        f"the folder of recipes is in neither {places[0]} nor {places[1]}.", "reinstall dreamlab."
+        f"the folder {name} is in neither {places[0].parent} nor {places[1].parent}.",
+        "reinstall dreamlab.",
     )
 
 

@@ -8,6 +8,7 @@ Every step that could harm the shape is measured by the silhouette IoU against t
 """
 
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +30,12 @@ from dreamlab.core.protocols import (
     Volume,
 )
 from dreamlab.core.run_folder import slug
+from dreamlab.export.files.blender import convert
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
-from dreamlab.export.settings import ExportConfig
+from dreamlab.export.settings import BLENDER_FORMATS, ExportConfig
 from dreamlab.ops.mesh.bake import bake, bake_material, vertex_colors
 from dreamlab.ops.mesh.clean import (
     drop_components,
@@ -147,6 +149,7 @@ def export_model(
 
     Raises:
         InputError: there is no surface to export, or `folder` cannot be written.
+        MissingError: a format needs Blender, which is not installed.
     """
     phase = _Phases(on_phase)
     make = _as_it_is if isinstance(representation, Atlased) else _painted_anew
@@ -372,9 +375,20 @@ def _write(
                 continue
             elif kind == "ply":
                 write_ply(path, mesh, placement)
-            else:
+            elif kind == "stl":
                 write_stl(path, mesh, placement)
+            else:
+                continue
             files.append(path)
+        by_blender = [
+            folder / f"model.{kind}" for kind in BLENDER_FORMATS if kind in config.formats
+        ]
+        if by_blender:
+            with tempfile.TemporaryDirectory(prefix="dreamlab-export-") as temporary:
+                glb = Path(temporary) / "model.glb"
+                write_glb(glb, painted, placement, name=name, extras=extras)
+                convert(glb, by_blender)
+            files += by_blender
         if splats is not None:
             files.append(folder / "splats.ply")
             write_splats(files[-1], splats, placement)

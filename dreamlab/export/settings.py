@@ -6,7 +6,9 @@ from typing import Literal, get_args
 from dreamlab.ops.mesh.settings import MIN_FACES, Method
 from dreamlab.ops.volume.settings import SurfaceMethod
 
-Format = Literal["glb", "obj", "ply", "stl"]
+Format = Literal["glb", "obj", "ply", "stl", "blend", "fbx", "usdz"]
+BLENDER_FORMATS = ("blend", "fbx", "usdz")
+"""Those that Blender writes, if its package is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class ExportConfig:
     """
 
     formats: tuple[Format, ...] = ("glb",)
-    """Files to write: glb, obj (with mtl and png), ply (vertex colours), stl (shape only)."""
+    """Files to write: glb, obj (with mtl and png), ply (vertex colours), stl (shape only), and with
+    Blender's package bpy also blend, fbx and usdz."""
     height: float = 1.0
     """Height of the model in the file, metres."""
     resolution: int = 128

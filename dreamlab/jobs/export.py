@@ -13,6 +13,7 @@ from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.core.version import VERSION
+from dreamlab.export.files.blender import check_formats
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.jobs import state
 from dreamlab.jobs.device import pick_device
@@ -112,17 +113,19 @@ def export(
 
     Args:
         run: its folder.
-        formats: glb, obj, ply, stl; None keeps those of the run.
+        formats: see `ExportConfig.formats`; None keeps those of the run.
         overrides: `export.<key>=value`.
         device: auto, cpu, cuda, cuda:1, …
         on_event: is called with every event.
 
     Raises:
         InputError: it is no run, is running, has no checkpoint, or a setting is refused.
+        MissingError: a format needs Blender, which is not installed.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     config = _with_overrides(folder, formats, overrides)
     _check_makes_object(folder, config)
+    check_formats(config.export.formats)
     chosen = pick_device(device)
     with state.held(folder):
         before = state.read_record(folder) if folder.job.exists() else state.create(folder)

@@ -18,6 +18,7 @@ from dreamlab.core.errors import DreamlabError, ExitCode, InputError
 from dreamlab.core.locations import cache_dir
 from dreamlab.core.protocols import Picture
 from dreamlab.core.run_folder import RunFolder, write_json, write_text
+from dreamlab.export.files.blender import check_formats
 from dreamlab.jobs import retry, state
 from dreamlab.jobs.control import listening
 from dreamlab.jobs.device import pick_device
@@ -71,7 +72,9 @@ def prepare(
 
     Raises:
         InputError: `parent` cannot be written.
+        MissingError: a format needs Blender, which is not installed.
     """
+    check_formats(config.export.formats)
     folder = RunFolder.create(parent, config.prompt, config.seed)
     write_record(folder, config, is_queued=is_queued, priority=priority)
     return folder
@@ -242,6 +245,7 @@ class _Job:
 
     def run(self, resume: bool) -> Outcome:
         """Train, then make everything that is made of the trained representation."""
+        check_formats(self.config.export.formats)
         trained = None
         if resume:  # perhaps only what follows the training is missing
             trained = _finished_training(self.folder, self.config, self.device)

@@ -129,7 +129,7 @@ BAD_GENERATE = {
     "option as key": (["x", "quality=draft"], 2, ["--quality"]),
     "unknown device": (["a red cube", "--device", "gpu"], 2, ["'gpu'", "cuda"]),
     "missing device": (["a red cube", "--device", "cuda:77"], 3, ["cuda:77", "--device auto"]),
-    "unknown format": (["x", "export.formats=[fbx]"], 2, ["formats", "fbx"]),
+    "unknown format": (["x", "export.formats=[dae]"], 2, ["formats", "dae"]),
     "missing config": (["--config", "none.yaml"], 2, ["none.yaml"]),
     "config and recipe": (["--config", "c.yaml", "--quality", "draft"], 2, ["--config"]),
 }

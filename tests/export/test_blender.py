@@ -1,48 +1,24 @@
-"""Blender judges the export: what a user finds after File > Import.
+"""Blender judges the export: what a user finds after File > Import."""
 
-Blender's Python package is tied to one Python version and pins its own numpy, so it may live in an
-environment of its own: name that environment's interpreter in DREAMLAB_BLENDER_PYTHON.
-"""
-
-import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from blender_child import need_blender, run_blender
 
-PYTHON = os.environ.get("DREAMLAB_BLENDER_PYTHON", sys.executable)
 SCRIPT = Path(__file__).parent.parent / "support" / "blender_report.py"
-
-
-@cache
-def has_blender() -> bool:
-    code = "import importlib.util as u, sys; sys.exit(u.find_spec('bpy') is None)"
-    return subprocess.run([PYTHON, "-c", code], check=False).returncode == 0
-
 
 pytestmark = pytest.mark.blender
 
 
 @pytest.fixture(scope="module")
 def arrived(exported):
-    if not has_blender():
-        pytest.skip("needs the bpy package, here or in the interpreter DREAMLAB_BLENDER_PYTHON")
+    need_blender()
 
     @cache
     def read(kind: str) -> list[dict]:
-        command = [
-            PYTHON,
-            str(SCRIPT),
-            str(exported.folder / f"model.{kind}"),
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [line for line in result.stdout.splitlines() if line.startswith("REPORT ")]
-        assert lines, result.stdout[-2000:] + result.stderr[-2000:]
-        return json.loads(lines[0].removeprefix("REPORT "))
+        return run_blender(SCRIPT, str(exported.folder / f"model.{kind}"))
 
     return read
 

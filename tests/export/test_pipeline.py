@@ -144,7 +144,7 @@ def test_the_settings_survive_plain_values_and_are_documented():
     ("key", "value"),
     [
         ("formats", []),
-        ("formats", ["fbx"]),
+        ("formats", ["dae"]),
         ("height", 0.0),
         ("resolution", 4),
         ("threshold", -1.0),

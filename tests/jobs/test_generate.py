@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from dreamlab.core.config import load_yaml, to_plain
-from dreamlab.core.errors import DreamlabError, ExitCode, InputError
+from dreamlab.core.errors import DreamlabError, ExitCode, InputError, MissingError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import control, state, views
 from dreamlab.jobs import export as export_job
@@ -170,7 +170,7 @@ def test_a_run_is_exported_again_with_other_settings_and_formats(finished_run):
     [
         ({"overrides": ["stages.gaussians.steps=3"]}, "only those that begin with"),
         ({"overrides": ["export.max_fces=3"]}, "max_faces"),
-        ({"formats": ["fbx"]}, "fbx"),
+        ({"formats": ["dae"]}, "dae"),
         ({"device": "abacus"}, "abacus"),
     ],
 )
@@ -180,6 +180,18 @@ def test_a_bad_setting_of_an_export_is_refused_and_the_run_stays_done(finished_r
         export_job.export(finished_run.folder.root, **options)
     assert state.read(finished_run.folder).state == "done"
     assert (finished_run.folder.exports / "model.glb").read_bytes() == before
+
+
+def test_formats_of_blender_are_refused_early_where_it_is_missing(
+    finished_run, small_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DREAMLAB_BLENDER_PYTHON", str(tmp_path / "none"))
+    with pytest.raises(MissingError, match="fbx"):
+        export_job.export(finished_run.folder.root, formats=["fbx"])
+    assert state.read(finished_run.folder).state == "done"
+    with pytest.raises(MissingError, match="usdz"):
+        prepare(small_config([*small_settings, "export.formats=[usdz]"]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stopped_run_exports_what_it_has_and_can_be_resumed_to_its_end(tmp_path, small_settings):

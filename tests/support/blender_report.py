@@ -1,6 +1,7 @@
 """Import a model into an empty Blender scene and print what arrived, as one line of JSON.
 
-Run as a program with the path of a .glb, .obj, .ply or .stl file; needs the bpy package.
+Run as a program with the path of a .glb, .obj, .ply, .stl, .blend, .fbx or .usdz file; needs the
+bpy package.
 """
 
 import json
@@ -16,12 +17,20 @@ operator = {
     ".obj": bpy.ops.wm.obj_import,
     ".ply": bpy.ops.wm.ply_import,
     ".stl": bpy.ops.wm.stl_import,
+    ".blend": bpy.ops.wm.open_mainfile,
+    ".fbx": bpy.ops.import_scene.fbx,
+    ".usdz": bpy.ops.wm.usd_import,
 }[Path(path).suffix]
 operator(filepath=path)
 
 
 def linked(socket) -> str | None:
     return socket.links[0].from_node.bl_idname if socket.links else None
+
+
+def mean_color(image) -> list[float]:
+    values = image.pixels[:]
+    return [sum(values[channel::4]) * 4 / len(values) for channel in range(3)]
 
 
 def material(slot) -> dict:
@@ -38,6 +47,7 @@ def material(slot) -> dict:
         "image_packed": image is not None and image.packed_file is not None,
         "image_size": None if image is None else list(image.size),
         "color_space": None if image is None else image.colorspace_settings.name,
+        "mean_color": None if image is None else mean_color(image),
         "backface_culling": found.use_backface_culling,
     }
 

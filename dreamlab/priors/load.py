@@ -1,8 +1,9 @@
 """From a model's name to a loaded prior.
 
-A name is an alias of `configs/models.yaml`, the path of a folder in Stable Diffusion's layout, or
-a hub id `owner/name`. An alias stands for an ordered list of sources, because published models
-disappear from the hub: the first one that can be had is taken.
+A name is an alias of `configs/models.yaml`, the path of a folder in diffusers' layout, or a hub id
+`owner/name`. An alias stands for an ordered list of sources, because published models disappear
+from the hub: the first one that can be had is taken. The model's model_index.json tells the family,
+and so the adapter.
 """
 
 import dataclasses
@@ -15,9 +16,20 @@ import torch
 from dreamlab.core.config import build, load_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.locations import configs_dir
+from dreamlab.priors import deepfloyd, flux, sd3, sdxl, stable_diffusion
+from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.base import Prior
-from dreamlab.priors.hub import is_hub_id, locate
-from dreamlab.priors.stable_diffusion import Dtype, load_stable_diffusion, resolve_dtype
+from dreamlab.priors.diffusion import Dtype, LoadOptions, resolve_dtype
+from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
+from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+
+ADAPTERS = {
+    STABLE_DIFFUSION.title: stable_diffusion.load,
+    SDXL.title: sdxl.load,
+    SD3.title: sd3.load,
+    FLUX.title: flux.load,
+    DEEPFLOYD.title: deepfloyd.load,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +37,30 @@ class PriorConfig:
     """Which diffusion model guides, and how it is run."""
 
     model: str = "toybox"
-    """An alias (see `dreamlab doctor`), a folder in Stable Diffusion's layout, or a hub id."""
+    """An alias (see `dreamlab doctor`), a folder in diffusers' layout, or a hub id."""
     dtype: Dtype = "auto"
-    """Precision of U-Net and autoencoder; `auto` is float16 on CUDA and float32 elsewhere."""
+    """Precision of denoiser and autoencoder; `auto` is float16 on CUDA and float32 elsewhere."""
+    image_size: int | None = None
+    """Side of the pictures that are judged; none: what the model was made for."""
+    vae: str | None = None
+    """Folder or hub id of another autoencoder; none: the model's own."""
+    embedded_guidance: float | None = None
+    """Guidance scale that a model is told into which one was distilled (FLUX.1-dev, LCM); none: its
+    authors'."""
     attention_slicing: bool = False
     """Compute attention head by head: less memory, slower."""
     vae_slicing: bool = False
     """Encode and decode one image at a time: less memory, slower."""
     max_rows: int | None = None
-    """Latents that the U-Net gets in one call; none: all of a step at once."""
+    """Latents that the denoiser gets in one call; none: all of a step at once."""
 
     def __post_init__(self) -> None:
         if self.max_rows is not None and self.max_rows < 1:
             raise ValueError(f"max_rows must be positive, got {self.max_rows}")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be positive, got {self.image_size}")
+        if self.embedded_guidance is not None and self.embedded_guidance <= 0:
+            raise ValueError(f"embedded_guidance must be positive, got {self.embedded_guidance}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,10 @@ class Model:
     """One line for listings."""
     image_size: int | None = None
     """Side of its images in pixels, where it is known before loading."""
+    max_guidance: float | None = None
+    """Largest guidance scale that the model stands; none: any. Distilled models stand little."""
+    few_steps: int | None = None
+    """Timesteps at which it was trained, if it is a teacher of few steps; none: all."""
     preset: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Settings laid over a recipe when it runs with this model."""
 
@@ -78,6 +105,9 @@ def resolve_model(name: str) -> Model:
     if name and Path(name).expanduser().is_dir():
         return Model(sources=[name], about="a local folder")
     if is_hub_id(name):
+        for model in models.values():
+            if name in model.sources:  # what is known about it holds under this name too
+                return dataclasses.replace(model, sources=[name])
         return Model(sources=[name], about="a repository on the hub")
     raise InputError(
         f"there is no model {name!r}: it is no alias, no folder and no hub id (owner/name).",
@@ -89,19 +119,27 @@ def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
     """Load the model that `config` names onto `device`, downloading it when it must be.
 
     Raises:
-        InputError: the name is unknown, or the model is of another family.
+        InputError: the name is unknown, or the model is of a family without adapter.
         MissingError: the model cannot be had, or its files are damaged.
     """
     device = torch.device(device)
     model = resolve_model(config.model)
     half = resolve_dtype(config.dtype, device) == torch.float16
     folder = locate(config.model, model.sources, prefer_half=half)
-    return load_stable_diffusion(
-        folder,
+    options = LoadOptions(
         name=config.model if config.model in known_models() else folder.name,
         device=device,
         dtype=config.dtype,
-        attention_slicing=config.attention_slicing,
-        vae_slicing=config.vae_slicing,
+        image_size=config.image_size,
         max_rows=config.max_rows,
+        vae=None if config.vae is None else locate_autoencoder(config.vae),
+        embedded_guidance=config.embedded_guidance,
+        max_guidance=model.max_guidance,
+        few_steps=model.few_steps,
     )
+    prior = ADAPTERS[family_of(folder).title](folder, options)
+    if config.attention_slicing and hasattr(prior.network, "set_attention_slice"):
+        prior.network.set_attention_slice("max")
+    if isinstance(prior.space, Autoencoder):
+        prior.space.save_memory(prior.image_size, slices=config.vae_slicing, tiles=False)
+    return prior

@@ -53,10 +53,17 @@ class Family:
     """Classes of its parts; those that are not named in a folder's index may be left out if they
     are in `optional`."""
     optional: tuple[str, ...] = ()
+    lora_loader: str = "StableDiffusionLoraLoaderMixin"
+    """Class of diffusers that knows how LoRA files of the family are written."""
 
 
 STABLE_DIFFUSION = Family("Stable Diffusion 1.x or 2.x", "sd15 or sd21", UNET | VAE | CLIP)
-SDXL = Family("Stable Diffusion XL", "sdxl", UNET | VAE | CLIP | _numbered(_projected(CLIP), 2))
+SDXL = Family(
+    "Stable Diffusion XL",
+    "sdxl",
+    UNET | VAE | CLIP | _numbered(_projected(CLIP), 2),
+    lora_loader="StableDiffusionXLLoraLoaderMixin",
+)
 SD3 = Family(
     "Stable Diffusion 3",
     "sd3",
@@ -66,9 +73,13 @@ SD3 = Family(
     | _numbered(_projected(CLIP), 2)
     | _numbered(T5, 3),
     optional=("text_encoder_3", "tokenizer_3"),
+    lora_loader="SD3LoraLoaderMixin",
 )
 FLUX = Family(
-    "FLUX.1", "flux", {"transformer": ("FluxTransformer2DModel",)} | VAE | CLIP | _numbered(T5, 2)
+    "FLUX.1",
+    "flux",
+    {"transformer": ("FluxTransformer2DModel",)} | VAE | CLIP | _numbered(T5, 2),
+    lora_loader="FluxLoraLoaderMixin",
 )
 DEEPFLOYD = Family("DeepFloyd IF", "if", UNET | T5)
 

@@ -22,6 +22,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import Dtype, LoadOptions, resolve_dtype
 from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
 from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+from dreamlab.priors.user_loras import UserLora, merge_loras
 
 ADAPTERS = {
     STABLE_DIFFUSION.title: stable_diffusion.load,
@@ -47,6 +48,8 @@ class PriorConfig:
     embedded_guidance: float | None = None
     """Guidance scale that a model is told into which one was distilled (FLUX.1-dev, LCM); none: its
     authors'."""
+    loras: list[UserLora] = dataclasses.field(default_factory=list)
+    """LoRA files that are merged into the denoiser: `[{path: …, weight: 0.8}]`."""
     attention_slicing: bool = False
     """Compute attention head by head: less memory, slower."""
     vae_slicing: bool = False
@@ -137,7 +140,9 @@ def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
         max_guidance=model.max_guidance,
         few_steps=model.few_steps,
     )
-    prior = ADAPTERS[family_of(folder).title](folder, options)
+    family = family_of(folder)
+    prior = ADAPTERS[family.title](folder, options)
+    merge_loras(prior.network, family, config.loras)
     if config.attention_slicing and hasattr(prior.network, "set_attention_slice"):
         prior.network.set_attention_slice("max")
     if isinstance(prior.space, Autoencoder):

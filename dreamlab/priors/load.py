@@ -22,6 +22,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import Dtype, LoadOptions, resolve_dtype
 from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
 from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+from dreamlab.priors.single_file import unpacked
 from dreamlab.priors.user_loras import UserLora, merge_loras
 
 ADAPTERS = {
@@ -48,6 +49,9 @@ class PriorConfig:
     embedded_guidance: float | None = None
     """Guidance scale that a model is told into which one was distilled (FLUX.1-dev, LCM); none: its
     authors'."""
+    checkpoint: str | None = None
+    """A .safetensors file with all networks of a model that was made from `model`; none: `model`'s
+    own networks."""
     loras: list[UserLora] = dataclasses.field(default_factory=list)
     """LoRA files that are merged into the denoiser: `[{path: …, weight: 0.8}]`."""
     attention_slicing: bool = False
@@ -129,8 +133,12 @@ def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
     model = resolve_model(config.model)
     half = resolve_dtype(config.dtype, device) == torch.float16
     folder = locate(config.model, model.sources, prefer_half=half)
+    name = config.model if config.model in known_models() else folder.name
+    if config.checkpoint is not None:
+        folder = unpacked(config.checkpoint, folder)
+        name = folder.name
     options = LoadOptions(
-        name=config.model if config.model in known_models() else folder.name,
+        name=name,
         device=device,
         dtype=config.dtype,
         image_size=config.image_size,

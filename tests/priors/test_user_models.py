@@ -1,4 +1,4 @@
-"""What users bring: LoRA files, and teachers of few steps."""
+"""What users bring: checkpoints in one file, LoRA files, and teachers of few steps."""
 
 import logging
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from ldm_names import single_file
 from safetensors.torch import save_file
 from tiny_models import IMAGE_SIZE, TOKENS, WIDTH, save_tiny_pipeline, save_tiny_sd3
 
@@ -53,6 +54,66 @@ def write_lora(folder: Path, path: Path, seed: int, rank: int = 2, layout: str =
 
 def query(prior: DiffusionPrior) -> tuple[str, torch.Tensor]:
     return next((n, p) for n, p in prior.network.named_parameters() if n.endswith("to_q.weight"))
+
+
+@pytest.fixture
+def shaken_file(sd1_folder: Path, tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A single file of the tiny model with other weights, and those by their new names."""
+    import diffusers
+
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(sd1_folder, safety_checker=None)
+    generator = torch.Generator().manual_seed(7)
+    shaken: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for part in ("unet", "vae", "text_encoder"):
+            for name, weight in getattr(pipeline, part).named_parameters():
+                weight.mul_(1 + 0.1 * torch.randn(weight.shape, generator=generator))
+                shaken[f"{part}.{name}"] = weight.detach().clone()
+    save_file(single_file(pipeline), tmp_path / "tuned.safetensors")
+    return tmp_path / "tuned.safetensors", shaken
+
+
+def test_a_checkpoint_in_one_file_brings_all_its_networks_and_is_converted_once(
+    sd1_folder: Path, tmp_path: Path, shaken_file: tuple, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DREAMLAB_CACHE", str(tmp_path / "cache"))
+    file, shaken = shaken_file
+    prior = load(sd1_folder, checkpoint=str(file))
+    text = prior.texts[0]._load()
+    loaded = {
+        f"{part}.{name}": weight
+        for part, network in (
+            ("unet", prior.network),
+            ("vae", prior.space.vae),  # type: ignore[attr-defined]
+            ("text_encoder", text),
+        )
+        for name, weight in network.named_parameters()
+    }
+    assert loaded.keys() == shaken.keys()
+    for name, weight in loaded.items():
+        assert torch.equal(weight, shaken[name]), name
+    plain = load(sd1_folder)
+    assert prior.identity != plain.identity
+    assert (predict(prior).eps - predict(plain).eps).abs().max() > 1e-4
+    monkeypatch.setattr(
+        "dreamlab.priors.single_file._convert", lambda *_: pytest.fail("converted twice")
+    )
+    again = load(sd1_folder, checkpoint=str(file))
+    assert torch.equal(predict(again).eps, predict(prior).eps)
+
+
+def test_a_checkpoint_that_is_none_is_refused_and_leaves_nothing(
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DREAMLAB_CACHE", str(tmp_path / "cache"))
+    pickled = tmp_path / "model.ckpt"
+    pickled.write_bytes(b"x")
+    with pytest.raises(InputError, match="can run code"):
+        load(sd1_folder, checkpoint=str(pickled))
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="no checkpoint of the kind of"):
+        load(sd1_folder, checkpoint=str(tmp_path / "other.safetensors"))
+    assert not any((tmp_path / "cache" / "models").glob("*"))
 
 
 @pytest.mark.parametrize("layout", ["peft", "kohya"])

@@ -12,7 +12,7 @@ conversion of the prediction included, is float32.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +67,16 @@ class LoadOptions:
         return resolve_dtype(self.dtype, self.device)
 
 
+@dataclass(slots=True)
+class Running:
+    """How a prior runs; may change between steps, for all copies of the prior at once."""
+
+    dtype: torch.dtype
+    max_rows: int | None
+    rungs: list[Any] = field(default_factory=list)
+    num_learned: int = 0
+
+
 class DiffusionPrior(ABC):
     """A model of diffusers behind the interface of `base.Prior`; it is `learned.Adaptable` too.
 
@@ -91,7 +101,8 @@ class DiffusionPrior(ABC):
         prediction_type: str,
         native_size: int,
     ) -> None:
-        self.name, self.device, self.dtype = options.name, options.device, options.precision
+        self.name, self.device = options.name, options.device
+        self.running = Running(options.precision, options.max_rows)
         self.network: Any = network.requires_grad_(False).eval()
         self.space, self.texts, self.schedule = space, texts, schedule
         self.prediction_type = prediction_type
@@ -106,8 +117,27 @@ class DiffusionPrior(ABC):
                 f"{self.image_size}.",
                 f"use {self.latent_size * space.factor} or {native_size}.",
             )
-        self.max_rows = options.max_rows
         self.max_guidance = options.max_guidance
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network runs in."""
+        return self.running.dtype
+
+    @property
+    def max_rows(self) -> int | None:
+        """Latents that the network gets in one call; None: all at once."""
+        return self.running.max_rows
+
+    @property
+    def rungs(self) -> list[Any]:
+        """The rungs of the memory ladder that are taken (see `memory`)."""
+        return self.running.rungs
+
+    @property
+    def has_learned_scores(self) -> bool:
+        """Whether the network holds adapters that are trained."""
+        return self.running.num_learned > 0
 
     @property
     def identity(self) -> str:
@@ -178,6 +208,7 @@ class DiffusionPrior(ABC):
 
     def learned_score(self, config: LoraConfig, generator: torch.Generator) -> LoraScore:
         """Build a score that is the network's with adapters of its own (see `lora`)."""
+        self.running.num_learned += 1
         return LoraScore(
             self.network,
             self.denoise,
@@ -242,6 +273,9 @@ def _load_model(
     with quiet():
         import diffusers.models
     cls = getattr(diffusers.models, name)
+    if options.device.type == "meta":
+        with quiet(), torch.device("meta"):
+            return cls.from_config(cls.load_config(str(folder / part))).to(precision)
     prefer_half = options.precision == torch.float16 and precision == torch.float16
     model: Any = load_part(
         cls, folder, part, weights=True, prefer_half=prefer_half, torch_dtype=precision

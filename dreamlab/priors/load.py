@@ -7,9 +7,11 @@ and so the adapter.
 """
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,15 +19,23 @@ from dreamlab.core.config import build, load_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.locations import configs_dir
 from dreamlab.priors import deepfloyd, flux, sd3, sdxl, stable_diffusion
-from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.base import Prior
-from dreamlab.priors.diffusion import Dtype, LoadOptions, resolve_dtype
+from dreamlab.priors.diffusion import DiffusionPrior, Dtype, LoadOptions, resolve_dtype
 from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
 from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+from dreamlab.priors.memory import (
+    WORTH_COUNTING,
+    Rung,
+    free_bytes,
+    rungs_to_fit,
+    take,
+)
 from dreamlab.priors.single_file import unpacked
 from dreamlab.priors.user_loras import UserLora, merge_loras
 
-ADAPTERS = {
+logger = logging.getLogger(__name__)
+
+ADAPTERS: dict[str, Callable[[Path, LoadOptions], DiffusionPrior]] = {
     STABLE_DIFFUSION.title: stable_diffusion.load,
     SDXL.title: sdxl.load,
     SD3.title: sd3.load,
@@ -54,12 +64,11 @@ class PriorConfig:
     own networks."""
     loras: list[UserLora] = dataclasses.field(default_factory=list)
     """LoRA files that are merged into the denoiser: `[{path: …, weight: 0.8}]`."""
-    attention_slicing: bool = False
-    """Compute attention head by head: less memory, slower."""
-    vae_slicing: bool = False
-    """Encode and decode one image at a time: less memory, slower."""
     max_rows: int | None = None
     """Latents that the denoiser gets in one call; none: all of a step at once."""
+    memory: list[Rung] | Literal["auto"] = "auto"
+    """Rungs of the memory ladder that are taken from the start; `auto`: as many as are needed for
+    the model to fit. The run takes more by itself if its memory runs out."""
 
     def __post_init__(self) -> None:
         if self.max_rows is not None and self.max_rows < 1:
@@ -122,8 +131,13 @@ def resolve_model(name: str) -> Model:
     )
 
 
-def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
+def load_prior(config: PriorConfig, device: torch.device | str, views: int = 1) -> Prior:
     """Load the model that `config` names onto `device`, downloading it when it must be.
+
+    Args:
+        config: the model, and how it is run.
+        device: where it is run.
+        views: renders of a step, for the memory that it will need.
 
     Raises:
         InputError: the name is unknown, or the model is of a family without adapter.
@@ -149,10 +163,51 @@ def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
         few_steps=model.few_steps,
     )
     family = family_of(folder)
-    prior = ADAPTERS[family.title](folder, options)
+    family = family_of(folder)
+
+    def load(device: torch.device) -> DiffusionPrior:
+        return ADAPTERS[family.title](folder, dataclasses.replace(options, device=device))
+
+    rungs = config.memory
+    if rungs == "auto":
+        rungs = _rungs_to_fit(load, folder, name, device, views)
+    # weights in half the size never take up the whole
+    if "half_precision" in rungs and options.precision == torch.float32:
+        dtype: Dtype = "float16" if device.type == "cuda" else "bfloat16"
+        options = dataclasses.replace(options, dtype=dtype)
+    prior = load(device)
     merge_loras(prior.network, family, config.loras)
-    if config.attention_slicing and hasattr(prior.network, "set_attention_slice"):
-        prior.network.set_attention_slice("max")
-    if isinstance(prior.space, Autoencoder):
-        prior.space.save_memory(prior.image_size, slices=config.vae_slicing, tiles=False)
+    for rung in rungs:
+        if not take(prior, rung) and rung == "half_precision":
+            prior.running.rungs.append(rung)
     return prior
+
+
+def _rungs_to_fit(
+    load: Callable[[torch.device], DiffusionPrior],
+    folder: Path,
+    name: str,
+    device: torch.device,
+    views: int,
+) -> list[Rung]:
+    """Return the rungs that a model needs; for small models nothing is counted."""
+    free = free_bytes(device)
+    weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    if free is None or weights < WORTH_COUNTING * free:
+        return []
+    can_offload = device.type == "cuda"
+    rungs, needed = rungs_to_fit(load, views, free, can_offload=can_offload)
+    level = logging.WARNING if needed.total > free else logging.INFO
+    logger.log(
+        level,
+        "%s needs about %.1f GB of %s (weights %.1f, a step %.1f, texts %.1f), %.1f are free%s.",
+        name,
+        needed.total / 1e9,
+        device,
+        needed.weights / 1e9,
+        needed.step / 1e9,
+        needed.texts / 1e9,
+        free / 1e9,
+        f"; it runs with {', '.join(rungs)}" if rungs else "",
+    )
+    return rungs

@@ -136,6 +136,8 @@ class TextEncoder:
         masked = getattr(model.config, "use_attention_mask", False)
         if self._masked is not None:
             masked = self._masked
+        # what is masked depends on values, which tensors of the meta device have not
+        masked = masked and self.device.type != "meta"
         mask = tokens.attention_mask.to(self.device) if masked else None
         output = model(ids, attention_mask=mask, output_hidden_states=self.layer != "last")
         states = output.last_hidden_state if self.layer == "last" else output.hidden_states[-2]
@@ -149,6 +151,10 @@ class TextEncoder:
             import transformers
 
             cls = getattr(transformers, self._class)
+            if self.device.type == "meta":
+                config = load_part(cls.config_class, self.folder, self.part)
+                with torch.device("meta"):
+                    return cls(config).to(self.dtype)
             model: Any = load_part(cls, self.folder, self.part, weights=True, dtype=self.dtype)
             self._model = model.requires_grad_(False).eval().to(self.device)
         return self._model

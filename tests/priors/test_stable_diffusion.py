@@ -124,7 +124,7 @@ def test_slicing_saves_memory_and_changes_no_result(sd1_folder: Path):
     inputs = random_inputs(2)
     images = torch.rand(2, IMAGE_SIZE, IMAGE_SIZE, 3, generator=torch.Generator().manual_seed(0))
     plain = load(sd1_folder)
-    sliced = load(sd1_folder, attention_slicing=True, vae_slicing=True)
+    sliced = load(sd1_folder, memory=["vae_slicing", "attention_slicing"])
     assert sliced.vae.use_slicing and not plain.vae.use_slicing
     kinds = {type(p).__name__ for p in sliced.unet.attn_processors.values()}
     assert kinds == {"SlicedAttnProcessor"}

@@ -15,7 +15,7 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "prolificdreamer", "sd3-rfds", "sdi"}
+SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "pgc", "prolificdreamer", "sd3-rfds", "sdi"}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()

@@ -159,6 +159,7 @@ def test_an_overlong_prompt_is_cut_with_one_warning(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_stays_near_single_and_gradients_stay_finite(
     priors: dict, folders: dict, family: str, dtype: str

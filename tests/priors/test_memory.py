@@ -90,6 +90,7 @@ def test_the_count_without_values_is_that_with_values(folder: Path):
     assert counted == pytest.approx(live.peak, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(SAVERS))
 def test_every_family_can_be_counted_and_needs_more_for_more(family: str, tmp_path: Path):
     twin = load(SAVERS[family](tmp_path / family), META)
@@ -209,6 +210,7 @@ def test_as_few_rungs_as_needed_are_taken_before_the_run(
     assert less.weights < needed.weights / 2
 
 
+@pytest.mark.slow
 def test_small_models_are_not_counted_and_large_ones_say_what_they_need(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

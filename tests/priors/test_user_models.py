@@ -143,6 +143,7 @@ def test_a_stack_of_loras_adds_its_weighted_changes(sd1_folder: Path, tmp_path: 
     assert (predict(merged).eps - predict(plain).eps).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_transformer_takes_loras_too(tmp_path: Path):
     folder = save_tiny_sd3(tmp_path / "sd3", t5=False)
     write_lora(folder, tmp_path / "a.safetensors", 0)

@@ -31,6 +31,7 @@ from dreamlab.jobs.report import make_report
 from dreamlab.jobs.state import Job, State
 from dreamlab.jobs.views import write_sheet, write_turntable
 from dreamlab.priors.load import load_prior
+from dreamlab.priors.memory import rungs_of
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, train
 from dreamlab.training.stop import StopFlag, Wish
@@ -291,7 +292,9 @@ class _Job:
 
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):
-            prior = load_prior(self.config.prior, self.device)
+            views = max(stage.views for stage in self.config.stages.values())
+            prior = load_prior(self.config.prior, self.device, views)
+        self.phases.rungs = lambda: [*rungs_of(prior)]
         trained = train(
             self.config.stages,
             prompt=self.config.prompt,

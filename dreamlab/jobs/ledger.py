@@ -30,6 +30,8 @@ class Ledger:
     """Peaks, GB, by kind of memory."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of the last steps of every stage."""
+    rungs: list[str] = field(default_factory=list)
+    """What the prior gave up for its memory, by `priors.memory`."""
 
     def plus(self, other: "Ledger") -> "Ledger":
         """Return this ledger with what a later process took."""
@@ -39,7 +41,8 @@ class Ledger:
         for kind, peak in other.memory.items():
             memory[kind] = max(memory.get(kind, 0.0), peak)
         total = round(self.total + other.total, 3)
-        return Ledger(total, seconds, memory, self.metrics | other.metrics)
+        rungs = list(dict.fromkeys([*self.rungs, *other.rungs]))
+        return Ledger(total, seconds, memory, self.metrics | other.metrics, rungs)
 
 
 def ledger_path(folder: RunFolder) -> Path:

@@ -40,6 +40,8 @@ class Phases:
             earlier: what the run took before; its ledger is then kept up to date.
         """
         self.folder, self.listener, self.earlier = folder, listener, earlier
+        self.rungs: Callable[[], list[str]] = list
+        """Tells what the prior gave up for its memory; nothing before there is one."""
         self.stream = EventStream(folder, listener)
         self._begin = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -55,7 +57,7 @@ class Phases:
             name, begin = self._open
             seconds[name] = seconds.get(name, 0.0) + now - begin
         metrics = {stage: self._last_metrics(stage) for stage in self._last}
-        mine = Ledger(now - self._begin, seconds, peak_memory(), metrics)
+        mine = Ledger(now - self._begin, seconds, peak_memory(), metrics, self.rungs())
         return (self.earlier or Ledger()).plus(mine)
 
     def save(self) -> None:

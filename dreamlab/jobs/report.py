@@ -31,6 +31,7 @@ def make_report(
         "export": exported.report.to_plain() if exported else None,
         "export_settings": to_plain(config.export),
         "memory": ledger.memory,
+        "memory_rungs": ledger.rungs,
         "machine": machine_class(),
         "versions": versions(),
     }

@@ -141,6 +141,14 @@ class Prior(Protocol):
         ...
 
 
+def guidance_limit(prior: Prior) -> float | None:
+    """Return the largest guidance scale that a prior stands: its `max_guidance`, if it has one.
+
+    Models of few steps are distilled from guided predictions; guiding those again burns colours.
+    """
+    return getattr(prior, "max_guidance", None)
+
+
 def in_parts(
     denoise: Callable[..., Prediction], max_rows: int | None, *inputs: Shaped[Tensor, "batch *_"]
 ) -> Prediction:

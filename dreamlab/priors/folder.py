@@ -1,8 +1,10 @@
-"""A model folder in Stable Diffusion's layout: what it must hold, and loading its parts.
+"""A model folder in diffusers' layout: its family, what it must hold, and loading its parts.
 
-    model_index.json            names the class of every part
-    unet/  vae/  text_encoder/  config.json and weights as safetensors
-    tokenizer/  scheduler/      their own files
+    model_index.json                       names the pipeline, which tells the family, and the
+                                           class of every part
+    unet/ or transformer/  vae/            config.json and weights as safetensors
+    text_encoder/ (_2, _3)
+    tokenizer/ (_2, _3)  scheduler/        their own files
 
 Only safetensors weights are read (a pickle can run code), and only by the classes listed here,
 whatever `model_index.json` asks for.
@@ -11,6 +13,7 @@ whatever `model_index.json` asks for.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +21,77 @@ from dreamlab.core.errors import InputError, MissingError
 
 T = TypeVar("T")
 
-SUPPORTED = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+Parts = dict[str, tuple[str, ...]]
+"""Allowed classes by part."""
+VAES = ("AutoencoderKL", "AutoencoderTiny")
+CLIP: Parts = {
     "text_encoder": ("CLIPTextModel",),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
-    "scheduler": None,
 }
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
+T5: Parts = {"text_encoder": ("T5EncoderModel",), "tokenizer": ("T5Tokenizer", "T5TokenizerFast")}
+UNET: Parts = {"unet": ("UNet2DConditionModel",)}
+VAE: Parts = {"vae": VAES}
+
+
+def _numbered(parts: Parts, number: int) -> Parts:
+    return {f"{part}_{number}": classes for part, classes in parts.items()}
+
+
+def _projected(parts: Parts) -> Parts:
+    """CLIP whose pooled output is projected; SDXL's first encoder may do without."""
+    return parts | {"text_encoder": ("CLIPTextModelWithProjection",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models that one adapter drives."""
+
+    title: str
+    example: str
+    """An alias of one of them."""
+    parts: Parts
+    """Classes of its parts; those that are not named in a folder's index may be left out if they
+    are in `optional`."""
+    optional: tuple[str, ...] = ()
+    lora_loader: str = "StableDiffusionLoraLoaderMixin"
+    """Class of diffusers that knows how LoRA files of the family are written."""
+
+
+STABLE_DIFFUSION = Family("Stable Diffusion 1.x or 2.x", "sd15 or sd21", UNET | VAE | CLIP)
+SDXL = Family(
+    "Stable Diffusion XL",
+    "sdxl",
+    UNET | VAE | CLIP | _numbered(_projected(CLIP), 2),
+    lora_loader="StableDiffusionXLLoraLoaderMixin",
+)
+SD3 = Family(
+    "Stable Diffusion 3",
+    "sd3",
+    {"transformer": ("SD3Transformer2DModel",)}
+    | VAE
+    | _projected(CLIP)
+    | _numbered(_projected(CLIP), 2)
+    | _numbered(T5, 3),
+    optional=("text_encoder_3", "tokenizer_3"),
+    lora_loader="SD3LoraLoaderMixin",
+)
+FLUX = Family(
+    "FLUX.1",
+    "flux",
+    {"transformer": ("FluxTransformer2DModel",)} | VAE | CLIP | _numbered(T5, 2),
+    lora_loader="FluxLoraLoaderMixin",
+)
+DEEPFLOYD = Family("DeepFloyd IF", "if", UNET | T5)
+
+FAMILIES = {
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "LatentConsistencyModelPipeline": STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": SDXL,
+    "StableDiffusion3Pipeline": SD3,
+    "FluxPipeline": FLUX,
+    "IFPipeline": DEEPFLOYD,
 }
+"""By the pipeline that `model_index.json` names."""
 HALF = "fp16"
 
 
@@ -67,19 +129,73 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
+def index_parts(folder: Path) -> dict[str, str]:
+    """Return the class of every part that the folder's index names.
+
+    Raises:
+        MissingError: there is no index, or it is damaged.
+    """
+    entries = read_json(folder / "model_index.json").items()
+    return {
+        part: entry[1]
+        for part, entry in entries
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+    }
+
+
+def family_of(folder: Path) -> Family:
+    """Return the family of a model folder.
+
+    Raises:
+        InputError: it is none that this program drives.
+        MissingError: there is no index, or it is damaged.
+    """
+    pipeline = read_json(folder / "model_index.json").get("_class_name")
+    if pipeline not in FAMILIES:
+        raise InputError(
+            f"{folder} is a {pipeline}, allowed: {', '.join(FAMILIES)}.",
+            "choose a text-to-image model of one of these (see `dreamlab doctor`).",
+        )
+    return FAMILIES[pipeline]
+
+
 def missing_parts(folder: Path) -> list[str]:
-    """List the parts of the layout that `folder` lacks; empty when it is complete."""
-    missing = [] if (folder / "model_index.json").is_file() else ["model_index.json"]
-    for part in ("unet", "vae", "text_encoder"):
-        if not (folder / part / "config.json").is_file():
-            missing.append(f"{part}/config.json")
-        elif not any((folder / part).glob(f"{WEIGHTS[part]}*.safetensors")):
-            missing.append(f"{part}/{WEIGHTS[part]}.safetensors")
-    if not (folder / "tokenizer").is_dir():
-        missing.append("tokenizer/")
+    """List the parts of the layout that `folder` lacks; empty when it is complete.
+
+    A folder of an unknown family lacks none: it is refused by name when it is loaded.
+    """
+    try:
+        pipeline = read_json(folder / "model_index.json").get("_class_name")
+        named = index_parts(folder)
+    except MissingError:
+        return ["model_index.json"]
+    family = FAMILIES.get(pipeline) if isinstance(pipeline, str) else None
+    if family is None:
+        return []
+    parts = [part for part in family.parts if part in named or part not in family.optional]
+    missing: list[str] = []
+    for part in parts:
+        if part.startswith("tokenizer"):
+            if not (folder / part).is_dir():
+                missing.append(f"{part}/")
+        else:
+            missing += missing_weights(folder / part, part)
     if not (folder / "scheduler" / "scheduler_config.json").is_file():
         missing.append("scheduler/scheduler_config.json")
     return missing
+
+
+def missing_weights(place: Path, label: str) -> list[str]:
+    """List what the folder of one model lacks, config and weights."""
+    if not (place / "config.json").is_file():
+        return [f"{label}/config.json"]
+    stem = weights_stem(label)
+    return [] if any(place.glob(f"{stem}*.safetensors")) else [f"{label}/{stem}.safetensors"]
+
+
+def weights_stem(part: str) -> str:
+    """Return how the names of a part's weights begin."""
+    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
 def part_class(folder: Path, part: str) -> str:
@@ -88,14 +204,14 @@ def part_class(folder: Path, part: str) -> str:
     Raises:
         InputError: the class is not one that this program drives.
     """
-    entry = read_json(folder / "model_index.json").get(part)
-    name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    allowed = SUPPORTED[part]
+    name = index_parts(folder).get(part)
+    family = family_of(folder)
+    allowed = family.parts.get(part)
     if name is None or (allowed is not None and name not in allowed):
         raise InputError(
-            f"{folder} is not a Stable Diffusion 1.x or 2.x model: its {part} is {name}"
+            f"{folder} is not a {family.title} model: its {part} is {name}"
             + (f", allowed: {', '.join(allowed)}." if allowed else "."),
-            "choose a model of that family, such as sd15 or sd21 (see `dreamlab doctor`).",
+            f"choose a model of that family, such as {family.example} (see `dreamlab doctor`).",
         )
     return name
 
@@ -134,7 +250,7 @@ def load_part(
 
 
 def _variant(folder: Path, part: str, prefer_half: bool) -> str | None:
-    stem = WEIGHTS[part]
+    stem = weights_stem(part)
     has_half = any((folder / part).glob(f"{stem}.{HALF}*.safetensors"))
     has_full = any((folder / part).glob(f"{stem}.safetensors")) or any(
         (folder / part).glob(f"{stem}-*-of-*.safetensors")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dreamlab.core.errors import MissingError
 from dreamlab.core.locations import PACKAGE
-from dreamlab.priors.folder import HALF, missing_parts
+from dreamlab.priors.folder import HALF, missing_parts, missing_weights
 
 PACKAGED = "package:"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -84,6 +84,31 @@ def locate(name: str, sources: Sequence[str], *, prefer_half: bool = False) -> P
     )
 
 
+def locate_autoencoder(source: str) -> Path:
+    """Return the folder of an autoencoder, downloading it if `source` is a hub id.
+
+    Raises:
+        MissingError: it cannot be had, or it is not complete.
+    """
+    place = _folder_on_disk(source)
+    if place is None and is_hub_id(source):
+        from huggingface_hub import snapshot_download
+
+        try:
+            place = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        except Exception as error:  # the hub client raises kinds of five libraries
+            raise MissingError(
+                f"the autoencoder {source} cannot be had: {explain(error)}.",
+                "connect to the network once, or leave prior.vae out.",
+            ) from error
+    if place is None:
+        raise MissingError(f"there is no autoencoder {source!r}.", "correct prior.vae.")
+    lacking = missing_weights(place, "vae")
+    if lacking:
+        raise MissingError(f"{place} lacks {', '.join(lacking)}.", "correct prior.vae.")
+    return place
+
+
 def _download(source: str, prefer_half: bool) -> Path:
     from diffusers import DiffusionPipeline
 
@@ -127,5 +152,5 @@ def _advice(sources: Sequence[str]) -> str:
         return "reinstall dreamlab: this installation lacks the embedded prior's weights."
     return (
         "connect to the network once (HF_HUB_OFFLINE unset), or give the path of a folder in "
-        "Stable Diffusion's layout as prior.model, or use prior.model=toybox, which needs nothing."
+        "diffusers' layout as prior.model, or use prior.model=toybox, which needs nothing."
     )

@@ -1,23 +1,47 @@
 """From a model's name to a loaded prior.
 
-A name is an alias of `configs/models.yaml`, the path of a folder in Stable Diffusion's layout, or
-a hub id `owner/name`. An alias stands for an ordered list of sources, because published models
-disappear from the hub: the first one that can be had is taken.
+A name is an alias of `configs/models.yaml`, the path of a folder in diffusers' layout, or a hub id
+`owner/name`. An alias stands for an ordered list of sources, because published models disappear
+from the hub: the first one that can be had is taken. The model's model_index.json tells the family,
+and so the adapter.
 """
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from dreamlab.core.config import build, load_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.locations import configs_dir
+from dreamlab.priors import deepfloyd, flux, sd3, sdxl, stable_diffusion
 from dreamlab.priors.base import Prior
-from dreamlab.priors.hub import is_hub_id, locate
-from dreamlab.priors.stable_diffusion import Dtype, load_stable_diffusion, resolve_dtype
+from dreamlab.priors.diffusion import DiffusionPrior, Dtype, LoadOptions, resolve_dtype
+from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
+from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+from dreamlab.priors.memory import (
+    WORTH_COUNTING,
+    Rung,
+    free_bytes,
+    rungs_to_fit,
+    take,
+)
+from dreamlab.priors.single_file import unpacked
+from dreamlab.priors.user_loras import UserLora, merge_loras
+
+logger = logging.getLogger(__name__)
+
+ADAPTERS: dict[str, Callable[[Path, LoadOptions], DiffusionPrior]] = {
+    STABLE_DIFFUSION.title: stable_diffusion.load,
+    SDXL.title: sdxl.load,
+    SD3.title: sd3.load,
+    FLUX.title: flux.load,
+    DEEPFLOYD.title: deepfloyd.load,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +49,34 @@ class PriorConfig:
     """Which diffusion model guides, and how it is run."""
 
     model: str = "toybox"
-    """An alias (see `dreamlab doctor`), a folder in Stable Diffusion's layout, or a hub id."""
+    """An alias (see `dreamlab doctor`), a folder in diffusers' layout, or a hub id."""
     dtype: Dtype = "auto"
-    """Precision of U-Net and autoencoder; `auto` is float16 on CUDA and float32 elsewhere."""
-    attention_slicing: bool = False
-    """Compute attention head by head: less memory, slower."""
-    vae_slicing: bool = False
-    """Encode and decode one image at a time: less memory, slower."""
+    """Precision of denoiser and autoencoder; `auto` is float16 on CUDA and float32 elsewhere."""
+    image_size: int | None = None
+    """Side of the pictures that are judged; none: what the model was made for."""
+    vae: str | None = None
+    """Folder or hub id of another autoencoder; none: the model's own."""
+    embedded_guidance: float | None = None
+    """Guidance scale that a model is told into which one was distilled (FLUX.1-dev, LCM); none: its
+    authors'."""
+    checkpoint: str | None = None
+    """A .safetensors file with all networks of a model that was made from `model`; none: `model`'s
+    own networks."""
+    loras: list[UserLora] = dataclasses.field(default_factory=list)
+    """LoRA files that are merged into the denoiser: `[{path: …, weight: 0.8}]`."""
     max_rows: int | None = None
-    """Latents that the U-Net gets in one call; none: all of a step at once."""
+    """Latents that the denoiser gets in one call; none: all of a step at once."""
+    memory: list[Rung] | Literal["auto"] = "auto"
+    """Rungs of the memory ladder that are taken from the start; `auto`: as many as are needed for
+    the model to fit. The run takes more by itself if its memory runs out."""
 
     def __post_init__(self) -> None:
         if self.max_rows is not None and self.max_rows < 1:
             raise ValueError(f"max_rows must be positive, got {self.max_rows}")
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be positive, got {self.image_size}")
+        if self.embedded_guidance is not None and self.embedded_guidance <= 0:
+            raise ValueError(f"embedded_guidance must be positive, got {self.embedded_guidance}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +91,10 @@ class Model:
     """One line for listings."""
     image_size: int | None = None
     """Side of its images in pixels, where it is known before loading."""
+    max_guidance: float | None = None
+    """Largest guidance scale that the model stands; none: any. Distilled models stand little."""
+    few_steps: int | None = None
+    """Timesteps at which it was trained, if it is a teacher of few steps; none: all."""
     preset: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Settings laid over a recipe when it runs with this model."""
 
@@ -78,6 +121,9 @@ def resolve_model(name: str) -> Model:
     if name and Path(name).expanduser().is_dir():
         return Model(sources=[name], about="a local folder")
     if is_hub_id(name):
+        for model in models.values():
+            if name in model.sources:  # what is known about it holds under this name too
+                return dataclasses.replace(model, sources=[name])
         return Model(sources=[name], about="a repository on the hub")
     raise InputError(
         f"there is no model {name!r}: it is no alias, no folder and no hub id (owner/name).",
@@ -85,23 +131,83 @@ def resolve_model(name: str) -> Model:
     )
 
 
-def load_prior(config: PriorConfig, device: torch.device | str) -> Prior:
+def load_prior(config: PriorConfig, device: torch.device | str, views: int = 1) -> Prior:
     """Load the model that `config` names onto `device`, downloading it when it must be.
 
+    Args:
+        config: the model, and how it is run.
+        device: where it is run.
+        views: renders of a step, for the memory that it will need.
+
     Raises:
-        InputError: the name is unknown, or the model is of another family.
+        InputError: the name is unknown, or the model is of a family without adapter.
         MissingError: the model cannot be had, or its files are damaged.
     """
     device = torch.device(device)
     model = resolve_model(config.model)
     half = resolve_dtype(config.dtype, device) == torch.float16
     folder = locate(config.model, model.sources, prefer_half=half)
-    return load_stable_diffusion(
-        folder,
-        name=config.model if config.model in known_models() else folder.name,
+    name = config.model if config.model in known_models() else folder.name
+    if config.checkpoint is not None:
+        folder = unpacked(config.checkpoint, folder)
+        name = folder.name
+    options = LoadOptions(
+        name=name,
         device=device,
         dtype=config.dtype,
-        attention_slicing=config.attention_slicing,
-        vae_slicing=config.vae_slicing,
+        image_size=config.image_size,
         max_rows=config.max_rows,
+        vae=None if config.vae is None else locate_autoencoder(config.vae),
+        embedded_guidance=config.embedded_guidance,
+        max_guidance=model.max_guidance,
+        few_steps=model.few_steps,
     )
+    family = family_of(folder)
+    family = family_of(folder)
+
+    def load(device: torch.device) -> DiffusionPrior:
+        return ADAPTERS[family.title](folder, dataclasses.replace(options, device=device))
+
+    rungs = config.memory
+    if rungs == "auto":
+        rungs = _rungs_to_fit(load, folder, name, device, views)
+    # weights in half the size never take up the whole
+    if "half_precision" in rungs and options.precision == torch.float32:
+        dtype: Dtype = "float16" if device.type == "cuda" else "bfloat16"
+        options = dataclasses.replace(options, dtype=dtype)
+    prior = load(device)
+    merge_loras(prior.network, family, config.loras)
+    for rung in rungs:
+        if not take(prior, rung) and rung == "half_precision":
+            prior.running.rungs.append(rung)
+    return prior
+
+
+def _rungs_to_fit(
+    load: Callable[[torch.device], DiffusionPrior],
+    folder: Path,
+    name: str,
+    device: torch.device,
+    views: int,
+) -> list[Rung]:
+    """Return the rungs that a model needs; for small models nothing is counted."""
+    free = free_bytes(device)
+    weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    if free is None or weights < WORTH_COUNTING * free:
+        return []
+    can_offload = device.type == "cuda"
+    rungs, needed = rungs_to_fit(load, views, free, can_offload=can_offload)
+    level = logging.WARNING if needed.total > free else logging.INFO
+    logger.log(
+        level,
+        "%s needs about %.1f GB of %s (weights %.1f, a step %.1f, texts %.1f), %.1f are free%s.",
+        name,
+        needed.total / 1e9,
+        device,
+        needed.weights / 1e9,
+        needed.step / 1e9,
+        needed.texts / 1e9,
+        free / 1e9,
+        f"; it runs with {', '.join(rungs)}" if rungs else "",
+    )
+    return rungs

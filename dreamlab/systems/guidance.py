@@ -1,17 +1,22 @@
 """From a stage's settings to its guidance, with all texts embedded."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dreamlab.core import seeds
 from dreamlab.core.layout import Layout
+from dreamlab.core.schedules import value_at
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.semantic import SemanticPrompts
-from dreamlab.priors.base import Prior
+from dreamlab.priors.base import Prior, guidance_limit
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
+
+logger = logging.getLogger(__name__)
 
 
 def build_guidance(
@@ -46,6 +51,7 @@ def build_guidance(
         return Prompts.encode(prior, scene, negative_prompt, prompts, cache_dir)
 
     component = components.find("guidance", config.guidance, f"stages.{name}.guidance")
+    _warn_of_guidance(component.config, prior, f"stages.{name}.guidance")
     if layout is None:
         prompts = encode(config.prompts)
     else:
@@ -58,3 +64,20 @@ def build_guidance(
         plain = prompts if is_plain else encode(replace(config.prompts, view="none"))
         guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
     return guidance
+
+
+def _warn_of_guidance(config: Any, prior: Prior, where: str) -> None:
+    """Log a warning if a rule's guidance scale is more than a distilled prior stands."""
+    limit, scale = guidance_limit(prior), getattr(config, "guidance_scale", None)
+    if limit is None or scale is None:
+        return
+    largest = max(value_at(scale, end) for end in (0.0, 1.0))
+    if largest > limit:
+        logger.warning(
+            "%s is a distilled model that stands guidance scales up to %g, and "
+            "%s.guidance_scale is %g: expect burnt colours.",
+            prior.name,
+            limit,
+            where,
+            largest,
+        )

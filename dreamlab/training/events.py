@@ -1,8 +1,8 @@
 """What a run tells the outside: events.jsonl, log.txt and a callback for progress bars.
 
 Kinds of events: `phase` (a stage begins), `step`, `preview`, `checkpoint`, `restored`, `resumed`,
-`stopped`. Every event goes to the callback; steps go to the file at a bounded rate. Numbers that
-JSON cannot hold become null.
+`stopped`, `memory` (the prior goes on with less). Every event goes to the callback; steps go to the
+file at a bounded rate. Numbers that JSON cannot hold become null.
 """
 
 import logging

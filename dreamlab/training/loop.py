@@ -22,6 +22,7 @@ from dreamlab.core.errors import DivergedError, InputError
 from dreamlab.core.layout import Layout
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prior
+from dreamlab.priors.memory import Rung, step_down
 from dreamlab.systems.assets import load_start
 from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.handover import begin_with, continue_from
@@ -30,7 +31,7 @@ from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Checkpoints, Snapshot
 from dreamlab.training.events import EventStream, Listener, log_to
-from dreamlab.training.memory import advice_on_memory
+from dreamlab.training.memory import advice_on_memory, is_out_of_memory
 from dreamlab.training.previews import save_preview, steps_between
 from dreamlab.training.settings_match import settings_to_match
 from dreamlab.training.stop import StopFlag
@@ -275,7 +276,15 @@ class _Run:
             is_due = time.monotonic() - self.saved_at >= SECONDS_PER_CHECKPOINT
             if is_due and trainer.is_healthy:
                 self._save(trainer.capture())
-            result, problem = trainer.advance()
+            rung: Rung | None = None
+            try:
+                result, problem = trainer.advance()
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or (rung := step_down(self.prior)) is None:
+                    raise
+            if rung is not None:  # outside of the handler, whose traceback holds the step's tensors
+                self._save_memory(trainer, newest, rung)
+                continue
             if problem is not None:
                 self._recover(trainer, good, problem)
                 newest = good
@@ -308,6 +317,21 @@ class _Run:
             reason=problem,
             lr_factor=trainer.watch.rate_factor,
         )
+
+    def _save_memory(self, trainer: StageTrainer, newest: Snapshot, rung: str) -> None:
+        """Repeat what the step has left half done, with a prior that needs less memory."""
+        failed_at = trainer.step
+        trainer.optimizer.zero_grad()
+        trainer.go_back(newest)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning(
+            "Step %d ran out of memory; the model goes on with %s, from step %d.",
+            failed_at,
+            rung,
+            trainer.step,
+        )
+        self.events.emit("memory", stage=trainer.stage.name, step=trainer.step, rung=rung)
 
     def _save(self, snapshot: Snapshot) -> None:
         self.checkpoints.save(snapshot)

@@ -1,4 +1,4 @@
-"""Turns a lack of memory into an error with advice."""
+"""What becomes of a lack of memory: a rung of the prior's ladder, or an error with advice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +16,23 @@ def advice_on_memory(device: torch.device) -> Iterator[None]:
     """Raise `MemoryExhaustedError` when the code inside runs out of memory."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _advice(device, error) from error
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in SIGNS):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _advice(device, error) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell a lack of memory from other errors."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
 def _advice(device: torch.device, error: BaseException) -> MemoryExhaustedError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return MemoryExhaustedError(
         f"{device} has no memory left ({reason}); the last checkpoint is kept.",
-        "use a lower quality, fewer views or smaller milestones in the stages, or resume with "
-        "prior.attention_slicing=true prior.vae_slicing=true prior.max_rows=1.",
+        "use a lower quality, fewer views, smaller milestones in the stages, or a smaller "
+        "prior.image_size or prior.model; what the model itself can save has been tried.",
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import SAVERS
 
 from dreamlab.core.config import merge, to_plain
 from dreamlab.core.run_folder import RunFolder
@@ -14,12 +15,14 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "prolificdreamer", "sdi"}
+SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "pgc", "prolificdreamer", "sd3-rfds", "sdi"}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()
     if not name.startswith("toybox")
 ]
+OF_FAMILY = {"pgc": "sdxl", "sd3-rfds": "sd3"}
+"""Recipes for other models than Stable Diffusion 1 and 2."""
 TINY: dict[str, Any] = {
     "hashgrid": {
         "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
@@ -61,7 +64,10 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
     name: str, tmp_path: Path, tiny_model: Path
 ):
     config = shrunk(name)
-    prior = load_prior(PriorConfig(model=str(tiny_model)), "cpu")
+    (tmp_path / "run").mkdir()
+    family = OF_FAMILY.get(name)
+    folder = tiny_model if family is None else SAVERS[family](tmp_path / "model")
+    prior = load_prior(PriorConfig(model=str(folder)), "cpu")
     losses: list[float] = []
 
     def listen(event: Event) -> None:
@@ -74,7 +80,7 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
         negative_prompt=config.negative_prompt,
         prior=prior,
         seed=0,
-        folder=RunFolder(tmp_path),
+        folder=RunFolder(tmp_path / "run"),
         device=torch.device("cpu"),
         on_event=listen,
         layout=config.layout,

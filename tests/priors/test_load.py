@@ -14,6 +14,7 @@ from dreamlab.priors.load import PriorConfig, known_models, load_prior, resolve_
 def test_the_table_has_the_promised_aliases_and_well_formed_sources():
     models = known_models()
     assert {"toybox", "sd15", "sd21", "sd21-v"} <= set(models)
+    assert {"sdxl", "sd3", "sd35", "flux", "if", "sdxl-turbo", "lcm"} <= set(models)
     for model in models.values():
         assert model.sources and model.licence and model.about
         for source in model.sources:
@@ -22,7 +23,14 @@ def test_the_table_has_the_promised_aliases_and_well_formed_sources():
 
 def test_the_table_never_relies_on_withdrawn_repositories_alone():
     for model in known_models().values():
-        assert not model.sources[0].startswith(("stabilityai/", "runwayml/"))
+        assert not model.sources[0].startswith(("stabilityai/stable-diffusion-2", "runwayml/"))
+
+
+def test_what_is_known_about_a_model_holds_under_its_hub_id_too():
+    turbo = resolve_model("stabilityai/sdxl-turbo")
+    assert (turbo.few_steps, turbo.max_guidance) == (4, 1.0)
+    assert turbo.sources == ["stabilityai/sdxl-turbo"]
+    assert resolve_model("somebody/some-model").few_steps is None
 
 
 def test_names_resolve_to_aliases_folders_and_hub_ids(sd1_folder: Path):

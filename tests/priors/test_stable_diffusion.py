@@ -90,7 +90,7 @@ def test_prediction_is_the_unet_output_at_the_timestep_of_alpha_sigma(folder: Pa
     prior = load(folder)
     noisy, t, text = random_inputs()
     k = torch.tensor([100, 500, 900])
-    assert torch.equal(prior.timestep(t), k)
+    assert torch.equal(prior.schedule.time(t), k)
     kind = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())[
         "prediction_type"
     ]
@@ -108,7 +108,7 @@ def test_prediction_is_the_unet_output_at_the_timestep_of_alpha_sigma(folder: Pa
 
 
 def test_times_at_both_ends_stay_on_the_schedule(sd1_folder: Path):
-    k = load(sd1_folder).timestep(torch.tensor([0.0, 0.0004, 0.0006, 0.9996, 1.0]))
+    k = load(sd1_folder).schedule.time(torch.tensor([0.0, 0.0004, 0.0006, 0.9996, 1.0]))
     assert k.tolist() == [0, 0, 1, 999, 999]
 
 
@@ -124,7 +124,7 @@ def test_slicing_saves_memory_and_changes_no_result(sd1_folder: Path):
     inputs = random_inputs(2)
     images = torch.rand(2, IMAGE_SIZE, IMAGE_SIZE, 3, generator=torch.Generator().manual_seed(0))
     plain = load(sd1_folder)
-    sliced = load(sd1_folder, attention_slicing=True, vae_slicing=True)
+    sliced = load(sd1_folder, memory=["vae_slicing", "attention_slicing"])
     assert sliced.vae.use_slicing and not plain.vae.use_slicing
     kinds = {type(p).__name__ for p in sliced.unet.attn_processors.values()}
     assert kinds == {"SlicedAttnProcessor"}

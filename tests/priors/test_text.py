@@ -8,9 +8,9 @@ import torch
 from analytic import GaussianPrior
 from tiny_models import TOKENS, WIDTH
 
-from dreamlab.priors.clip_text import ClipText, file_digest
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.text_cache import cache_key, encode_cached
+from dreamlab.priors.text_encoder import TextEncoder, file_digest
 
 
 def test_embeddings_are_those_of_the_pipeline(sd1_folder: Path):
@@ -26,12 +26,14 @@ def test_embeddings_are_those_of_the_pipeline(sd1_folder: Path):
 def test_an_overlong_prompt_is_cut_with_a_warning_that_quotes_what_is_lost(
     sd1_folder: Path, caplog: pytest.LogCaptureFixture
 ):
-    text = ClipText(sd1_folder, torch.device("cpu"))
+    text = TextEncoder(sd1_folder, torch.device("cpu"))
     reads = TOKENS - 2
     with caplog.at_level(logging.WARNING):
-        exact = text.encode(["x" * reads])
+        exact = text.encode(["x" * reads]).tokens
         assert not caplog.records
-        cut = text.encode(["x" * reads + " lost"])
+        long = ["x" * reads + " lost"]
+        text.warn_if_cut(long)
+        cut = text.encode(long).tokens
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "'lost'" in caplog.text and str(reads) in caplog.text
     assert torch.equal(exact[:, :reads], cut[:, :reads])
@@ -47,7 +49,7 @@ def test_a_cached_prompt_needs_no_text_encoder_and_still_warns(
     def refuse(self):
         raise AssertionError("the text encoder was loaded")
 
-    monkeypatch.setattr(ClipText, "_load", refuse)
+    monkeypatch.setattr(TextEncoder, "_load", refuse)
     caplog.clear()
     second = encode_cached(load_prior(config, "cpu"), prompts, tmp_path)
     assert torch.equal(first, second)
@@ -93,11 +95,11 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(
 
 
 def test_releasing_frees_the_encoder_and_a_later_text_loads_it_again(sd1_folder: Path):
-    text = ClipText(sd1_folder, torch.device("cpu"))
-    before = text.encode(["a cat"])
+    text = TextEncoder(sd1_folder, torch.device("cpu"))
+    before = text.encode(["a cat"]).tokens
     text.release()
     assert text._model is None
-    assert torch.equal(text.encode(["a cat"]), before)
+    assert torch.equal(text.encode(["a cat"]).tokens, before)
 
 
 def test_the_fingerprint_changes_with_the_weights(sd1_folder: Path, sd2_folder: Path, tmp_path):
@@ -106,17 +108,17 @@ def test_the_fingerprint_changes_with_the_weights(sd1_folder: Path, sd2_folder: 
     device = torch.device("cpu")
     copy = tmp_path / "copy"
     shutil.copytree(sd1_folder, copy)
-    assert ClipText(copy, device).fingerprint == ClipText(sd1_folder, device).fingerprint
+    assert TextEncoder(copy, device).fingerprint == TextEncoder(sd1_folder, device).fingerprint
     weights = copy / "text_encoder" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert ClipText(copy, device).fingerprint != ClipText(sd1_folder, device).fingerprint
+    assert TextEncoder(copy, device).fingerprint != TextEncoder(sd1_folder, device).fingerprint
 
 
 def test_a_large_file_is_sampled_from_end_to_end(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("dreamlab.priors.clip_text.WHOLE_FILE_BYTES", 10)
-    monkeypatch.setattr("dreamlab.priors.clip_text.SAMPLE_BYTES", 4)
+    monkeypatch.setattr("dreamlab.priors.text_encoder.WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr("dreamlab.priors.text_encoder.SAMPLE_BYTES", 4)
     path = tmp_path / "weights"
     digests = set()
     for changed in (None, 0, 999):

@@ -1,0 +1,247 @@
+"""The memory ladder: rungs change memory and not results, and the count is that of real tensors."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import IMAGE_SIZE, SAVERS, save_tiny_pipeline, save_tiny_sdxl
+from torch import nn
+
+from dreamlab.core.errors import InputError
+from dreamlab.priors import load as loading
+from dreamlab.priors import memory
+from dreamlab.priors.diffusion import DiffusionPrior
+from dreamlab.priors.footprint import (
+    META,
+    LiveBytes,
+    fused_attention,
+    guided_step,
+    step_bytes,
+    weight_bytes,
+)
+from dreamlab.priors.learned import LoraConfig
+from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.priors.memory import RUNGS, Estimate, estimate, rungs_to_fit, step_down, take
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_sdxl(tmp_path_factory.mktemp("memory") / "sdxl")
+
+
+def load(folder: Path, device: torch.device | str = "cpu", **options) -> DiffusionPrior:
+    options = {"memory": [], **options}
+    if folder.name == "flux":
+        options["image_size"] = IMAGE_SIZE
+    prior = load_prior(PriorConfig(model=str(folder), **options), device)
+    assert isinstance(prior, DiffusionPrior)
+    return prior
+
+
+def step(prior: DiffusionPrior) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents, and the gradient at the pixels of a guided step."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, prior.image_size, prior.image_size, 3, generator=generator)
+    images.requires_grad_(True)
+    latents = prior.encode_image(images, torch.Generator().manual_seed(1))
+    text = prior.encode_text(["a cat", ""])
+    t = torch.tensor([0.3, 0.7])
+    (latents * prior.predict(latents.detach(), t, text).eps).sum().backward()
+    assert images.grad is not None
+    return latents.detach(), images.grad
+
+
+# The count
+
+
+def test_live_bytes_are_those_of_the_tensors_alive_at_the_worst_moment():
+    def chain(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(10):
+            x = torch.relu(x + 1)  # two at a time: argument and result
+        return x
+
+    x = torch.zeros(1000)
+    with LiveBytes() as live:
+        chain(x)
+    assert live.peak == pytest.approx(3 * 4000, rel=0.01)  # the last result, the sum, and its relu
+    with LiveBytes() as graph:
+        chain(x.clone().requires_grad_(True)).sum().backward()
+    assert graph.peak > 10 * 4000  # a graph keeps the results of all ten
+    with LiveBytes() as views:
+        y = x.clone()
+        y.view(10, 100).transpose(0, 1)[3:].add_(1)
+    assert views.peak == 4000
+
+
+def test_the_count_without_values_is_that_with_values(folder: Path):
+    real, twin = load(folder), load(folder, META)
+    assert weight_bytes(twin) == weight_bytes(real)
+    assert not any(p.is_meta for p in real.network.parameters())
+    torch.manual_seed(0)
+    text, side = real.embed([""]).expand(4, -1, -1), real.image_size
+    with fused_attention(), LiveBytes() as live:
+        images = torch.rand(2, side, side, 3).requires_grad_(True)
+        latents = real.encode_image(images, None)
+        noisy = latents.detach().repeat_interleave(2, dim=0)
+        score = real.predict(noisy, torch.rand(4), text).eps[:2]
+        (latents * score).sum().backward()
+    counted = step_bytes(twin, views=2, rows_per_view=2)
+    assert counted == pytest.approx(live.peak, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(SAVERS))
+def test_every_family_can_be_counted_and_needs_more_for_more(family: str, tmp_path: Path):
+    twin = load(SAVERS[family](tmp_path / family), META)
+    one, two = estimate(twin, 1), estimate(twin, 2)
+    assert one.weights == two.weights > 0
+    assert one.texts == two.texts > 0
+    assert one.step < two.step < 2.5 * one.step
+    assert one.total == int(1.15 * (one.weights + max(one.step, one.texts)))
+
+
+def test_fused_attention_holds_no_matrix_of_weights():
+    query = torch.zeros(1, 4, 2048, 8, device=META, requires_grad=True)
+    matrix = 4 * 2048 * 2048 * 4
+    functional = nn.functional
+    with LiveBytes() as plain:
+        functional.scaled_dot_product_attention(query, query, query).sum().backward()
+    with fused_attention(), LiveBytes() as fused:
+        functional.scaled_dot_product_attention(query, key=query, value=query).sum().backward()
+    assert plain.peak > matrix > 20 * fused.peak
+    assert query.grad is not None and query.grad.shape == query.shape
+
+
+# The rungs
+
+
+@pytest.mark.slow
+def test_rungs_lower_the_count_one_after_another(folder: Path):
+    twin = load(folder, META)
+    before = estimate(twin, 2).total
+    for rung in ("vae_slicing", "half_precision"):
+        assert take(twin, rung)
+        after = estimate(twin, 2).total
+        assert after < before, rung
+        before = after
+
+
+@pytest.mark.parametrize("rung", ["vae_slicing", "single_rows", "attention_slicing"])
+def test_exact_rungs_change_no_result(folder: Path, rung: memory.Rung):
+    plain, saving = load(folder), load(folder, memory=[rung])
+    assert saving.rungs == [rung]
+    torch.testing.assert_close(step(saving), step(plain), rtol=1e-3, atol=1e-5)
+
+
+def test_encoding_in_parts_is_recomputed_on_the_way_back(folder: Path):
+    """Or the activations of all parts would wait for it."""
+
+    def peak(prior: DiffusionPrior) -> int:
+        images = torch.rand(4, prior.image_size, prior.image_size, 3).requires_grad_(True)
+        with LiveBytes() as live:
+            prior.encode_image(images, None).sum().backward()
+        return live.peak
+
+    assert peak(load(folder, memory=["vae_slicing"])) < 0.5 * peak(load(folder))
+
+
+@pytest.mark.slow
+def test_tiles_come_near_the_whole_and_their_gradient_reaches_every_pixel(folder: Path):
+    whole, tiled = load(folder), load(folder, memory=["vae_tiling"])
+    latents, gradient = step(tiled)
+    assert latents.shape == step(whole)[0].shape
+    assert (gradient != 0).all()
+    correlation = torch.corrcoef(torch.stack([latents.flatten(), step(whole)[0].flatten()]))
+    assert correlation[0, 1] > 0.8
+
+
+def test_half_precision_is_taken_while_running_and_by_copies_too(folder: Path):
+    from copy import copy
+
+    prior = load(folder)
+    other = copy(prior)  # as the ways back through the encoder make
+    reference = step(prior)[0]
+    assert take(prior, "half_precision")
+    assert other.dtype == prior.network.dtype == torch.bfloat16
+    torch.testing.assert_close(step(other)[0], reference, rtol=0.1, atol=0.05)
+    assert not take(prior, "half_precision")
+
+
+def test_a_network_with_learned_scores_is_not_halved(folder: Path):
+    prior = load(folder)
+    score = prior.learned_score(LoraConfig(), torch.Generator().manual_seed(0))
+    while (rung := step_down(prior)) is not None:
+        assert rung not in ("half_precision", "cpu_offload")
+    assert all(p.dtype == torch.float32 for p in score.parameters())
+
+
+@pytest.mark.slow
+def test_a_ladder_ends_and_leaves_out_what_a_model_has_not(tmp_path: Path):
+    taken: dict[str, list[str]] = {}
+    for family in ("sd", "sd3", "if"):
+        prior = load(SAVERS[family](tmp_path / family))
+        while step_down(prior) is not None:
+            pass
+        taken[family] = list(prior.rungs)
+    on_cpu = [rung for rung in RUNGS if rung != "cpu_offload"]
+    assert taken["sd"] == on_cpu
+    assert taken["sd3"] == [rung for rung in on_cpu if rung != "attention_slicing"]
+    assert taken["if"] == [rung for rung in on_cpu if not rung.startswith("vae")]
+
+
+# The choice before a run
+
+
+@pytest.mark.slow
+def test_as_few_rungs_as_needed_are_taken_before_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fit(free: int, can_offload: bool = False) -> tuple[list[memory.Rung], Estimate]:
+        return rungs_to_fit(lambda d: load(folder, d), 2, free, can_offload=can_offload)
+
+    whole = estimate(load(folder, META), 2).total
+    assert fit(whole)[0] == []
+    some, needed = fit(int(0.8 * whole))
+    assert some == ["vae_slicing"] and needed.total <= 0.8 * whole
+    monkeypatch.setitem(RUNGS, "vae_tiling", lambda _: False)  # slow to count
+    offloaded, less = fit(0, can_offload=True)
+    assert offloaded == [rung for rung in RUNGS if rung != "vae_tiling"]
+    assert less.weights < needed.weights / 2
+
+
+@pytest.mark.slow
+def test_small_models_are_not_counted_and_large_ones_say_what_they_need(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(
+        loading, "rungs_to_fit", lambda *_, **__: pytest.fail("a small model was counted")
+    )
+    assert load(folder, memory="auto").rungs == []
+    monkeypatch.setattr(loading, "rungs_to_fit", rungs_to_fit)
+    needed = estimate(load(folder, META), 1).total
+    monkeypatch.setattr(loading, "free_bytes", lambda _: int(0.9 * needed))
+    with caplog.at_level(logging.INFO):
+        prior = load(folder, memory="auto")
+    assert prior.rungs[:1] == ["vae_slicing"]
+    assert "GB of cpu" in caplog.text and "it runs with vae_slicing" in caplog.text
+
+
+def test_half_precision_from_the_start_loads_halves(folder: Path):
+    prior = load(folder, memory=["half_precision"])
+    assert prior.network.dtype == torch.bfloat16 and prior.rungs == ["half_precision"]
+
+
+def test_an_unknown_rung_is_refused(tmp_path: Path):
+    from dreamlab.core.config import build
+
+    with pytest.raises(InputError, match=r"prior\.memory"):
+        build(PriorConfig, {"memory": ["vae_slice"]}, "prior")
+    assert build(PriorConfig, {"memory": ["single_rows"]}, "prior").memory == ["single_rows"]
+
+
+def test_a_guided_step_on_the_meta_device_needs_no_weights(tmp_path: Path):
+    folder = save_tiny_pipeline(tmp_path / "sd")
+    twin = load(folder, META)
+    guided_step(twin, twin.embed([""]), 2, 2)
+    assert all(p.is_meta for p in twin.network.parameters())

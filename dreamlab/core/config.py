@@ -51,24 +51,36 @@ SCHEDULE_KEYS = {"from": "start", "to": "stop", "begin": "begin", "end": "end", 
 
 
 def load_yaml(path: Path) -> Plain:
-    """Read a YAML file whose top level is a mapping with string keys.
+    """Read a YAML file into a plain mapping.
 
     Raises:
-        InputError: the file is missing, is not YAML, or is not such a mapping.
+        InputError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        check_yaml(text)
-        content = OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror or error}.", "check the path."
         ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}.", "save it as UTF-8.") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Plain:
+    """Read YAML text into a plain mapping; `where` names it in messages.
+
+    Raises:
+        InputError: it is not YAML, or is not a mapping.
+    """
+    try:
+        check_yaml(text)
+        content = OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
     except UNREADABLE as error:
         raise InputError(
-            f"{path} is not valid YAML: {_one_line(error)}.", "correct the file."
+            f"{where} is not valid YAML: {_one_line(error)}.", "correct the file."
         ) from None
-    return _as_mapping(content, str(path))
+    return _as_mapping(content, where)
 
 
 def check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:

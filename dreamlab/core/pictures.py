@@ -55,6 +55,25 @@ def tile(
     return sheet
 
 
+def untile(sheet: Image.Image, rows: int, cell: int = 128, gap: int = 2) -> list[list[Image.Image]]:
+    """Cut a labelled table of `tile` into its cells again; `rows`, `cell` and `gap` as it had them.
+
+    Labels of rows lie left of the cells and are narrower than a cell.
+
+    Raises:
+        ValueError: the picture has not the height of such a table.
+    """
+    if sheet.height != LABEL_HEIGHT + rows * (cell + gap):
+        raise ValueError(f"a sheet of {rows} rows cannot be {sheet.height} pixels high")
+    columns = sheet.width // (cell + gap)
+    left = sheet.width - columns * (cell + gap)
+    corners = [
+        [(left + j * (cell + gap), LABEL_HEIGHT + i * (cell + gap)) for j in range(columns)]
+        for i in range(rows)
+    ]
+    return [[sheet.crop((x, y, x + cell, y + cell)) for x, y in row] for row in corners]
+
+
 def save(image: Image.Image, path: Path) -> None:
     """Write a picture atomically, in the format that the suffix names."""
     with atomic_path(path) as temporary:

@@ -55,6 +55,8 @@ class ServerSettings:
     """Of the address in `access`."""
     root_path: str = ""
     """What a proxy puts before every address."""
+    has_pages: bool = True
+    """Whether the page is served too, not the API alone."""
 
 
 def build_app(service: Service, settings: ServerSettings) -> FastAPI:
@@ -94,16 +96,11 @@ def build_app(service: Service, settings: ServerSettings) -> FastAPI:
 
 def _add_pages(app: FastAPI, service: Service, settings: ServerSettings) -> None:
     """Put the page at the root, or a note where it cannot be."""
-    has_pages = importlib.util.find_spec(PAGES) and importlib.util.find_spec("gradio")
-    if not has_pages:
+    can_have = importlib.util.find_spec(PAGES) and importlib.util.find_spec("gradio")
+    if not (settings.has_pages and can_have):
         app.get("/", include_in_schema=False)(lambda: HTMLResponse(INDEX))
         return
-    import gradio as gr
-
-    pages = importlib.import_module(PAGES)
-    gr.mount_gradio_app(
-        app, pages.build_pages(service), path="/", root_path=settings.root_path or None
-    )
+    importlib.import_module(PAGES).mount(app, service, settings.root_path)
 
 
 def bind(settings: ServerSettings) -> socket.socket:

@@ -1,11 +1,13 @@
 """Claims about pictures: rounding, layout, files."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_runs import sheet
 from PIL import Image
 
-from dreamlab.core.pictures import LABEL_HEIGHT, normal_to_rgb, save, tile, to_bytes
+from dreamlab.core.pictures import LABEL_HEIGHT, normal_to_rgb, save, tile, to_bytes, untile
 
 
 @given(st.integers(0, 255))
@@ -51,3 +53,21 @@ def test_a_saved_picture_reads_back(tmp_path):
     save(tile([[image(77)]], cell=4, gap=0), path)
     assert np.asarray(Image.open(path)).max() == 77
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("columns", [1, 4, 8])
+def test_a_sheet_is_cut_into_the_cells_that_it_was_laid_out_of(columns):
+    rows = untile(sheet(columns), rows=3)
+    assert [len(row) for row in rows] == [columns] * 3
+    for row in rows:
+        for j, cell in enumerate(row):
+            assert cell.size == (128, 128)
+            assert np.unique(np.asarray(cell).reshape(-1, 3), axis=0).tolist() == [
+                [20 * j, 200, 90]
+            ]
+
+
+def test_a_picture_that_is_no_sheet_is_not_cut():
+    whole = sheet().crop((0, 0, 300, LABEL_HEIGHT + 5))
+    with pytest.raises(ValueError, match="3 rows"):
+        untile(whole, rows=3)

@@ -38,7 +38,7 @@ def service(tmp_path_factory) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def web(service) -> Iterator[TestClient]:
     """Requests to a server on the loopback address."""
-    with TestClient(build_app(service, ServerSettings()), base_url=LOCAL) as client:
+    with TestClient(build_app(service, ServerSettings(has_pages=False)), base_url=LOCAL) as client:
         yield client
 
 
@@ -46,7 +46,9 @@ def web(service) -> Iterator[TestClient]:
 def secured(service) -> Iterator[TestClient]:
     """Requests to a server that everybody reaches, with a token, and a user and a password."""
     access = Access("0.0.0.0", TOKEN, "anna", "a-long-password")
-    with TestClient(build_app(service, ServerSettings(access)), base_url=LOCAL) as client:
+    with TestClient(
+        build_app(service, ServerSettings(access, has_pages=False)), base_url=LOCAL
+    ) as client:
         yield client
 
 

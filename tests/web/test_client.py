@@ -23,7 +23,7 @@ TOKEN = "0123456789-token"
 @pytest.fixture(scope="module")
 def address(service):
     """A server in a thread, as `dreamlab serve` runs it, with a token."""
-    settings = ServerSettings(Access(token=TOKEN), port=0)
+    settings = ServerSettings(Access(token=TOKEN), port=0, has_pages=False)
     listener = bind(settings)
     app = build_app(service, settings)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

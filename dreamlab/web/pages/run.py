@@ -1,0 +1,305 @@
+"""Run: one run, live. The address names it (run?name=...), so it outlives tab and server.
+
+Nothing happens here but looking: a timer reads the run folder through the service once a second,
+and what has not changed is not sent again. Buttons ask the service, which asks whoever has the job.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+
+from dreamlab.core.errors import DreamlabError
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.web.pages import markup
+from dreamlab.web.pages.chart import sparkline
+from dreamlab.web.pages.follow import Follower, Story, tail
+from dreamlab.web.pages.parts import QUIET, html, on_load
+from dreamlab.web.pages.pictures import MODES, newest_sheet, views_of
+from dreamlab.web.pages.result import downloads, statistics, turntable
+from dreamlab.web.progress import read_head
+from dreamlab.web.service import Action, Service
+from dreamlab.web.views import JobView
+
+SECONDS = 1.0
+"""Between two looks."""
+BEFORE, AFTER = ("load prior",), ("export", "turntable")
+"""Phases around the stages."""
+SHORT = 0.06
+"""Width of such a phase, as a share of the bar."""
+ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
+    "stop": ("Stop and keep", ("running", "queued")),
+    "pause": ("Pause", ("running", "queued")),
+    "resume": ("Resume", ("paused", "failed", "stopped", "cancelled")),
+    "cancel": ("Cancel", ("running", "queued", "paused")),
+    "duplicate": ("Duplicate", ()),
+    "favourite": ("☆ Favourite", ()),
+}
+"""Action to the word on its button and the states in which it means something; none: all."""
+GO = "(name) => { if (name) window.location.assign('run?name=' + encodeURIComponent(name)); }"
+GO_TO_RUNS = "(name) => { if (name) window.location.assign('runs'); }"
+NO_RUN = markup.empty(
+    "There is no such run", "It may have been deleted, or its folder was moved.", "runs", "All runs"
+)
+
+
+def build(service: Service) -> None:
+    """Lay out the page inside the Blocks that are open."""
+    follower = Follower()
+    name, known, glb = gr.State(""), gr.State({}), gr.Textbox(visible="hidden")
+    head = html('<div class="loading">Opening the run ...</div>', elem_id="run-head")
+    with gr.Row(elem_classes="actions"):
+        buttons: dict[Action, gr.Button] = {
+            action: gr.Button(word, visible=False, size="sm", min_width=90, elem_id=f"act-{action}")
+            for action, (word, _) in ACTIONS.items()
+        }
+        remove = gr.Button("Delete", visible=False, size="sm", min_width=90, variant="stop")
+    with gr.Row(visible=False, elem_classes="confirm") as confirm:
+        html("<b>Delete this run?</b> Its models and pictures are removed from the disk.")
+        really = gr.Button("Delete for good", variant="stop", size="sm", min_width=120)
+        keep = gr.Button("Keep it", size="sm", min_width=90)
+    said = html("")
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(scale=3, min_width=320):
+            model = gr.Model3D(
+                visible="hidden",  # one that is not there at all would not load its viewer later
+                label="Model",
+                interactive=False,
+                clear_color=(0.0, 0.0, 0.0, 0.0),
+                height=420,
+                elem_id="model",
+            )
+            result = html("", elem_id="result")
+            pictures = html("", elem_id="pictures")
+        with gr.Column(scale=2, min_width=300):
+            downloaded = html("", elem_id="downloads")
+            chart = html("", elem_id="chart")
+            log = html("", elem_id="log")
+    gone = gr.Textbox(visible="hidden")
+    made = gr.Textbox(visible="hidden")
+    panels = {"head": head, "pictures": pictures, "chart": chart, "log": log, "result": result}
+    panels["downloads"] = downloaded
+    outputs = [known, glb, *panels.values(), *buttons.values(), remove]
+
+    def tick(run: str, before: dict[str, Any]) -> list[Any]:
+        now = look(service, follower, run)
+        shown = [now[panel] if now[panel] != before.get(panel) else gr.skip() for panel in panels]
+        buttons_now: list[Any] = [gr.skip()] * (len(ACTIONS) + 1)
+        if (now["state"], now["favourite"]) != (before.get("state"), before.get("favourite")):
+            buttons_now = _buttons(now["state"], now["favourite"])
+        return [now, now["model"], *shown, *buttons_now]
+
+    def view(mark: str, run: str) -> gr.Model3D:
+        path = glb_of(service.open(run)) if mark else None
+        cached = path and save_file_to_cache(path, model.GRADIO_CACHE)
+        return gr.Model3D(value=cached, visible=True if cached else "hidden")
+
+    glb.change(view, [glb, name], model, **QUIET)
+
+    def start(request: gr.Request) -> list[Any]:
+        run = str(request.query_params.get("name", ""))
+        return [run, *tick(run, {})]
+
+    on_load(start, None, [name, *outputs])
+    gr.Timer(SECONDS).tick(tick, [name, known], outputs, **QUIET)
+
+    def act(action: Action) -> Any:
+        def ask(run: str, before: dict[str, Any]) -> tuple[str, str]:
+            wish: Action = action
+            if action == "favourite" and before.get("favourite"):
+                wish = "unfavourite"
+            try:
+                folder = service.act(service.open(run), wish)
+            except DreamlabError as error:
+                return markup.problem(error), ""
+            return "", folder.root.name if action == "duplicate" else ""
+
+        return ask
+
+    for action, button in buttons.items():
+        asked = button.click(act(action), [name, known], [said, made], **QUIET)
+        asked.then(tick, [name, known], outputs, **QUIET)
+    made.change(None, made, None, js=GO)
+    remove.click(lambda: gr.Row(visible=True), None, confirm, **QUIET)
+    keep.click(lambda: gr.Row(visible=False), None, confirm, **QUIET)
+
+    def delete(run: str) -> tuple[str, str]:
+        try:
+            service.delete(service.open(run))
+        except DreamlabError as error:
+            return markup.problem(error), ""
+        return "", run
+
+    really.click(delete, name, [said, gone], **QUIET)
+    gone.change(None, gone, None, js=GO_TO_RUNS)
+
+
+def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
+    """Read everything that the page shows: HTML by panel, when the model was made, the state."""
+    try:
+        folder = service.open(name)
+        job = service.describe(folder)
+    except DreamlabError:
+        nothing = dict.fromkeys(("pictures", "chart", "log", "result", "downloads"), "")
+        return nothing | {"head": NO_RUN, "model": "", "state": "", "favourite": False}
+    story = follower.story(folder)
+    glb = glb_of(folder)
+    is_kept = job.state in ("done", "stopped") and not is_being_made(folder)
+    return {
+        "head": head(job, story, _stages(folder)),
+        "pictures": previews(folder),
+        "chart": section("Loss", sparkline(story.losses, _stages(folder) or story.stages)),
+        "log": section(
+            "Log", f'<pre class="log">{escape(text)}</pre>' if (text := tail(folder)) else ""
+        ),
+        "result": turntable(service, folder) + statistics(folder) if is_kept else "",
+        "downloads": downloads(service, folder) if is_kept else "",
+        "model": str(glb.stat().st_mtime_ns) if is_kept and glb.is_file() else "",
+        "state": job.state,
+        "favourite": job.favourite,
+    }
+
+
+def head(job: JobView, story: Story, stages: Mapping[str, int]) -> str:
+    """Show what the run makes, how far it is and when it ends, or why it ended."""
+    about = [job.recipe, job.quality, f"seed {job.seed}"]
+    if job.negative_prompt:
+        about.append(f"not: {job.negative_prompt}")
+    star = '<span class="star" title="favourite">★</span>' if job.favourite else ""
+    name = escape(job.prompt or job.name)
+    return (
+        f'<header class="run-head"><div class="run-title"><h1>{name}</h1>{star}'
+        f"{markup.badge(job.state)}"
+        f'<a class="edit" href="./?from={quote(job.name)}">Edit and run again</a></div>'
+        f"{markup.chips(about)}"
+        f"{phase_bar(job, story, stages)}{_message(job)}</header>"
+    )
+
+
+def phase_bar(job: JobView, story: Story, stages: Mapping[str, int]) -> str:
+    """Show the phases side by side, stages as wide as their steps, each filled as far as it is."""
+    total = max(1, sum(stages.values()))
+    widths = dict.fromkeys(BEFORE, SHORT)
+    widths |= {name: (1 - 3 * SHORT) * steps / total for name, steps in stages.items()}
+    widths |= dict.fromkeys(AFTER, SHORT)
+    parts = ""
+    for name, width in widths.items():
+        filled = 1.0 if name in story.seconds or job.state == "done" else 0.0
+        if name in stages and not filled:
+            filled = story.steps.get(name, 0) / max(1, stages[name])
+        is_now = job.state == "running" and job.phase == name
+        took = markup.duration(story.seconds.get(name))
+        kind = ("" if name in stages else " short") + (" is-now" if is_now else "")
+        parts += (
+            f'<div class="phase{kind}" style="flex:{width:.4f}" '
+            f'title="{escape(name)} {took}"><i style="width:{100 * filled:.1f}%"></i>'
+            f"<span>{escape(name)}</span></div>"
+        )
+    percent = round(100 * job.progress)
+    return (
+        f'<div class="phases" role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-label="Progress">{parts}</div>'
+        f'<p class="now">{escape(where(job, story))}</p>'
+    )
+
+
+def where(job: JobView, story: Story) -> str:
+    """Say in words how far the run is."""
+    if job.state == "queued":
+        return "Waits for its turn. You may close this page; the run goes on without it."
+    if job.state == "running":
+        words = [job.phase or "begins"]
+        if job.steps:
+            words.append(f"step {job.step} of {job.steps}")
+        if story.rate and job.steps:
+            words.append(f"{story.rate:.1f} steps/s")
+        if job.eta_s is not None:
+            words.append(f"{markup.duration(job.eta_s)} of training left")
+        return ", ".join(words)
+    took = markup.duration(sum(story.seconds.values())) if story.seconds else ""
+    ended = markup.ago(job.ended)
+    return ", ".join(part for part in (f"took {took}" if took else "", ended) if part)
+
+
+def _message(job: JobView) -> str:
+    if not job.reason or job.state == "done":
+        return ""
+    kind = "bad" if job.state == "failed" else "note"
+    return markup.notice(kind, job.reason[:1].upper() + job.reason[1:], _fix(job))
+
+
+def _fix(job: JobView) -> str:
+    """Say what can be done here; commands that resume are what the button does."""
+    if " resume " in f" {job.fix} ":
+        return "Resume goes on from the last checkpoint."
+    return job.fix
+
+
+def previews(folder: RunFolder) -> str:
+    """Show the newest views: colour large, normals and opacity below, side views in a strip."""
+    path = newest_sheet(folder)
+    views = views_of(path)
+    if path is None or not views:
+        text = "The first pictures come after the model is loaded and a few dozen steps are done."
+        return f'<div class="views is-empty"><p>{text}</p></div>'
+    names = {folder.preview: "All views of the result", folder.image: "The picture"}
+    about = names[path] if path in names else f"After {int(path.stem)} steps"
+    strips = "".join(_strip(views[mode], mode) for mode in MODES if mode in views)
+    return section(about, f'<div class="views">{strips}</div>')
+
+
+def _strip(pictures: Sequence[str], mode: str) -> str:
+    number = len(pictures)
+    images = "".join(
+        f'<img src="{picture}" alt="{mode} seen from {360 * i // number} degrees">'
+        for i, picture in enumerate(pictures)
+    )
+    return (
+        f"<figure><figcaption>{mode}</figcaption>"
+        f'<div class="strip strip-{number} of-{mode}">{images}</div></figure>'
+    )
+
+
+def section(name: str, content: str) -> str:
+    """Put a heading over content; nothing if there is none."""
+    return f"<section><h2>{escape(name)}</h2>{content}</section>" if content else ""
+
+
+def glb_of(folder: RunFolder) -> Path:
+    """Return where the model lies, once there is one."""
+    return folder.exports / "model.glb"
+
+
+def is_being_made(folder: RunFolder) -> bool:
+    """Whether an export is under way, so that files may be half of the old and half of the new."""
+    return any(folder.exports.glob(".*.part*"))
+
+
+def _stages(folder: RunFolder) -> dict[str, int]:
+    try:
+        return _stages_at(folder.config, folder.config.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _stages_at(path: Path, changed: int) -> dict[str, int]:
+    return dict(read_head(path).stages)
+
+
+def _buttons(state: str, favourite: bool) -> list[gr.Button]:
+    shown: list[gr.Button] = []
+    for action, (word, states) in ACTIONS.items():
+        if action == "favourite" and favourite:
+            word = "★ Favourite"
+        is_offered = bool(state) and (not states or state in states)
+        main = action in ("stop", "resume")
+        shown.append(
+            gr.Button(word, visible=is_offered, variant="primary" if main else "secondary")
+        )
+    return [*shown, gr.Button(visible=state not in ("", "running"))]

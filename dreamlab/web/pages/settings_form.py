@@ -1,0 +1,99 @@
+"""The form of all settings of a recipe: a search box, and a field for each with what it means.
+
+It is one piece of HTML with a little script. Searching happens in the browser; a field that was
+changed is told to the server as `select` with {key, value}, the value as it would stand after KEY=
+on the command line; an emptied field takes its default again (value null).
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from dreamlab.web.pages.changes import as_text
+from dreamlab.web.views import SettingView
+
+SCRIPT = """
+element.addEventListener('change', (event) => {
+  const field = event.target.closest('[data-key]');
+  if (!field) return;
+  const value = field.value.trim();
+  const changed = value !== '' && value !== field.dataset.default;
+  field.closest('.setting').classList.toggle('is-changed', changed);
+  trigger('select', {key: field.dataset.key, value: changed ? value : null});
+});
+element.addEventListener('input', (event) => {
+  if (!event.target.matches('.setting-search')) return;
+  const words = event.target.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  let shown = 0;
+  element.querySelectorAll('.setting').forEach((row) => {
+    row.hidden = !words.every((word) => row.dataset.words.includes(word));
+    shown += !row.hidden;
+  });
+  element.querySelectorAll('.setting-group').forEach((group) => {
+    group.hidden = !group.querySelector('.setting:not([hidden])');
+    group.open = words.length > 0;
+  });
+  element.querySelector('.setting-none').hidden = shown > 0;
+});
+"""
+"""Runs once, when the page has loaded."""
+
+
+def form(settings: Sequence[SettingView], chosen: Mapping[str, Any]) -> str:
+    """Show all settings, those in `chosen` with its values.
+
+    Args:
+        settings: of the recipe, in order.
+        chosen: dotted key to plain value.
+    """
+    groups: dict[str, list[str]] = {}
+    for setting in settings:
+        parts = setting.key.split(".")
+        if len(parts) < 2:
+            continue  # prompt, seed and the like have their place above
+        group = ".".join(parts[: 2 if parts[0] == "stages" else 1])
+        groups.setdefault(group, []).append(_row(setting, group, chosen))
+    blocks = [
+        '<details class="setting-group">'
+        f"<summary>{escape(_group_name(name))} <span>{len(rows)}</span></summary>"
+        f"{''.join(rows)}</details>"
+        for name, rows in groups.items()
+    ]
+    return (
+        '<div class="settings"><input class="setting-search" type="search" '
+        'aria-label="Search settings" placeholder="Search settings: steps, texture, lr ...">'
+        '<p class="setting-none" hidden>No setting has these words.</p>'
+        f"{''.join(blocks)}</div>"
+    )
+
+
+def _group_name(group: str) -> str:
+    first, _, stage = group.partition(".")
+    return f"Stage: {stage}" if stage else first.capitalize()
+
+
+def _row(setting: SettingView, group: str, chosen: Mapping[str, Any]) -> str:
+    key, default = setting.key, as_text(setting.default)
+    value = as_text(chosen[key]) if key in chosen else default
+    words = f"{key} {setting.doc}".lower()
+    mark = " is-changed" if key in chosen else ""
+    shown = key.removeprefix(f"{group}.")
+    return (
+        f'<div class="setting{mark}" data-words="{escape(words)}"><label>'
+        f'<span class="setting-key" title="{escape(key)}">{escape(shown)}</span>'
+        f"{_field(setting, key, default, value)}</label>"
+        f'<p>{escape(setting.doc)} <span class="default">Default: {escape(default)}</span></p>'
+        "</div>"
+    )
+
+
+def _field(setting: SettingView, key: str, default: str, value: str) -> str:
+    attributes = f'data-key="{escape(key)}" data-default="{escape(default)}"'
+    choices = setting.choices or (["true", "false"] if default in ("true", "false") else [])
+    if not choices:
+        return f'<input type="text" {attributes} value="{escape(value)}" spellcheck="false">'
+    options = "".join(
+        f"<option{' selected' if str(choice) == value else ''}>{escape(str(choice))}</option>"
+        for choice in dict.fromkeys([*map(str, choices), value])
+    )
+    return f"<select {attributes}>{options}</select>"

@@ -1,0 +1,162 @@
+"""Claims about the page as a user has it: a real server, real runs, Chromium."""
+
+import time
+from urllib.request import urlopen
+
+import pytest
+
+from dreamlab.priors.hub import find_local
+from dreamlab.priors.load import resolve_model
+
+HAS_WEIGHTS = find_local(resolve_model("toybox").sources[0]) is not None
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not HAS_WEIGHTS, reason="the embedded prior's weights are not here"),
+]
+LIMIT = 400_000
+"""For what a run takes on a busy machine, ms."""
+SMALL = {
+    "stages.gaussians.steps": 12,
+    "stages.gaussians.views": 1,
+    "stages.gaussians.representation.count": 300,
+    "stages.mesh.steps": 3,
+    "stages.mesh.representation.resolution": 12,
+    "export.resolution": 48,
+    "export.max_faces": 1500,
+    "export.texture_size": 256,
+    "export.unwrap": "box",
+}
+PAGES = ("", "runs", "compare", "batch", "help", "run?name=nothing")
+
+
+def submit(server, **settings) -> str:
+    body = {"prompt": "a red mushroom", "quality": "draft", "settings": SMALL | settings}
+    return server.ask("POST", "jobs", **body)["name"]
+
+
+def percent(page) -> int:
+    return int(page.locator(".phases").get_attribute("aria-valuenow"))
+
+
+def wait_until(claim, seconds: float = LIMIT / 1000) -> None:
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def test_a_prompt_becomes_a_model_though_the_page_is_refreshed_in_the_middle(server, open_page):
+    page = open_page()
+    page.locator("#prompt textarea").fill("a redd mushroom")
+    page.locator('[data-near="red"]').click()
+    assert page.locator("#prompt textarea").input_value() == "a red mushroom"
+    page.locator('input[name=quality][value="draft"]').focus()
+    page.keyboard.press("Space")
+    page.locator('[data-key="stages.gaussians.steps"][data-default="250"]').wait_for(
+        state="attached"
+    )
+    page.locator(".setting-search").fill(".")  # shows all of them
+    for key, value in SMALL.items():
+        field = page.locator(f'[data-key="{key}"]')
+        if field.evaluate("element => element.tagName") == "SELECT":
+            field.select_option(str(value))
+        else:
+            field.fill(str(value))
+            field.press("Tab")
+        page.get_by_text(f"{key}={value}", exact=True).first.wait_for()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_url("**/run?name=*")
+    page.locator(".badge-running").wait_for(timeout=LIMIT)
+    page.reload()
+    page.locator("#run-head .badge-done").wait_for(timeout=LIMIT)
+    assert page.locator("h1").inner_text() == "a red mushroom" and percent(page) == 100
+    page.locator("#model canvas").wait_for()
+    link = page.get_by_role("link", name="model.glb")
+    with urlopen(server.url + link.get_attribute("href").lstrip("/")) as answer:
+        assert answer.read(4) == b"glTF"
+    assert page.locator("#pictures img").count() == 24
+    assert page.locator("video").evaluate("video => video.error") is None
+    page.get_by_role("link", name="Edit and run again").click()
+    page.get_by_text("export.unwrap=box", exact=True).first.wait_for()
+    page.locator("#generate-button:not([disabled])").wait_for()
+    assert page.locator("#prompt textarea").input_value() == "a red mushroom"
+    page.get_by_text("stages.gaussians.steps=12", exact=True).first.wait_for()
+
+
+def test_a_run_that_is_stopped_at_a_third_is_kept_and_exported(server, open_page):
+    name = submit(server, **{"stages.gaussians.steps": 150})
+    page = open_page(f"run?name={name}")
+    page.locator(".badge-running").wait_for(timeout=LIMIT)
+    wait_until(lambda: percent(page) >= 27)
+    page.get_by_role("button", name="Stop and keep").click()
+    page.locator("#run-head .badge-stopped").wait_for(timeout=LIMIT)
+    assert 27 <= percent(page) <= 80
+    page.get_by_role("link", name="model.glb").wait_for()
+    assert (server.runs / name / "exports" / "model.glb").read_bytes()[:4] == b"glTF"
+    assert page.get_by_role("button", name="Resume").is_visible()
+
+
+def test_a_run_goes_on_when_the_server_is_killed_and_the_page_shows_it_again(server, open_page):
+    name = submit(server, **{"stages.gaussians.steps": 5000})
+    page = open_page(f"run?name={name}")
+    page.locator(".badge-running").wait_for(timeout=LIMIT)
+    events = server.runs / name / "events.jsonl"
+    wait_until(lambda: events.exists() and '"step"' in events.read_text())
+    server.kill()
+    before = events.stat().st_size
+    wait_until(lambda: events.stat().st_size > before)
+    server.start()
+    page.goto(server.url + f"run?name={name}")
+    page.locator(".badge-running").wait_for()
+    page.get_by_text("of 5000").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#run-head .badge-cancelled").wait_for(timeout=LIMIT)
+
+
+def test_two_sessions_see_the_same_runs_and_keep_their_own_forms(server, open_page):
+    server.ask("POST", f"jobs/{submit(server)}/cancel")
+    first, second = open_page("runs"), open_page("runs")
+    first.locator('[data-do="favourite"]').first.click()
+    second.locator('[data-do="unfavourite"]').first.wait_for()
+    texts = ("a red ball", "a green cone")
+    for page, text in zip((first, second), texts, strict=True):
+        page.goto(server.url)
+        page.locator("#prompt textarea").fill(text)
+    for page, text in zip((first, second), texts, strict=True):
+        page.get_by_role("tab", name="Command line").click()
+        page.get_by_text(f"dreamlab generate '{text}'").wait_for()
+
+
+def test_a_bad_row_of_a_batch_says_why_and_harms_no_other(server, open_page):
+    page = open_page("batch")
+    page.get_by_label("CSV").check()
+    rows = "prompt,recipe,stages.image.steps\na red ball,toybox-image,2\na cone,toybox-imag,2\n"
+    page.locator("#rows textarea").fill(rows + "a blue ball,toybox-image,2\n")
+    page.locator("#check-rows").click()
+    page.get_by_text("2 rows can run").wait_for()
+    assert "toybox-image" in page.locator(".reason").inner_text()
+    page.locator("#queue-rows").click()
+    page.wait_for_url("**/batch?id=*")
+    done = page.locator("#batch-table .badge-done")
+    wait_until(lambda: done.count() == 2)
+    assert page.locator("#batch-table .badge-failed").count() == 1
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_no_page_is_wider_than_the_screen_or_has_fields_without_names(
+    server, open_page, width, mode
+):
+    page = open_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=mode)
+    for address in PAGES:
+        page.goto(server.url + address)
+        page.locator("h1, .nothing").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        nameless = page.evaluate(
+            """[...document.querySelectorAll('input, textarea, select, button')].filter((field) =>
+              field.offsetParent && !field.labels?.length && !field.getAttribute('aria-label')
+              && !field.getAttribute('title') && !field.innerText.trim()).map((f) => f.outerHTML)"""
+        )
+        assert nameless == [], address

@@ -1,0 +1,157 @@
+"""Claims about the Generate and Batch pages, on the process that checks settings."""
+
+import pytest
+
+from dreamlab.core.errors import InputError
+from dreamlab.web.pages import batch, batch_record, form_rules, help, settings_form
+from dreamlab.web.pages.doctor import Doctor
+
+FORM = ("a red mushroom", "", "toybox", "draft", 3, {})
+
+
+def test_a_good_form_is_ready_and_says_what_it_takes(service):
+    seen = form_rules.see(service, *FORM)
+    assert seen.is_ready and seen.words == "" and "About" in seen.verdict
+    assert "--seed 3" in seen.command and seen.yaml and "seed: 3" in seen.yaml
+
+
+def test_without_a_prompt_settings_are_checked_all_the_same(service):
+    seen = form_rules.see(service, "", *FORM[1:])
+    assert not seen.is_ready and "Say what to make" in seen.verdict and seen.yaml
+    seen = form_rules.see(service, "", *FORM[1:5], {"export.max_faces": "many"})
+    assert "max_faces" in seen.verdict and seen.yaml is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"export.max_face": 10}, "max_faces"),
+        ({"export.max_faces": -1}, "max_faces"),
+        ({"stages.mesh.guidance.name": "nothing"}, "nothing"),
+    ],
+)
+def test_a_wrong_setting_is_explained_at_once(service, settings, words):
+    seen = form_rules.see(service, *FORM[:5], settings)
+    assert not seen.is_ready and 'role="alert"' in seen.verdict and words in seen.verdict
+
+
+def test_unknown_words_are_pointed_out_with_near_ones(service):
+    seen = form_rules.see(service, "a redd mushroom", *FORM[1:])
+    assert 'data-word="redd"' in seen.words and 'data-near="red"' in seen.words
+    assert (
+        form_rules.replace_word("a redd, Redd or redder", "redd", "red") == "a red, red or redder"
+    )
+
+
+def test_an_edited_file_becomes_fields_and_changed_settings(service):
+    text = form_rules.see(service, *FORM).yaml
+    assert text and form_rules.edited(service, text, *FORM) == ("a red mushroom", "", 3, {})
+    changed = text.replace("max_faces: 10000", "max_faces: 9000").replace("seed: 3", "seed: 8")
+    *_, seed, settings = form_rules.edited(service, changed, *FORM)
+    assert seed == 8 and settings == {"export.max_faces": 9000}
+    again = form_rules.see(service, *FORM[:4], seed, settings)
+    assert again.yaml and again.yaml.splitlines() == changed.splitlines()
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "seed: ${oc.env:HOME}", "prompt: a ball"])
+def test_a_file_that_is_none_is_refused(service, text):
+    with pytest.raises(InputError):
+        form_rules.edited(service, text, *FORM)
+
+
+@pytest.mark.parametrize("line", ["seed: x", "seed: 1.5", "prompt: 7", "recipe: toybox-nerf"])
+def test_an_edited_value_that_is_refused_is_told(service, line):
+    text = form_rules.see(service, *FORM).yaml
+    assert text
+    key = line.partition(":")[0]
+    changed = "\n".join(line if old.startswith(f"{key}:") else old for old in text.splitlines())
+    assert changed != text.rstrip()
+    with pytest.raises(InputError):
+        form_rules.edited(service, changed, *FORM)
+
+
+def test_the_form_of_a_run_repeats_it(service):
+    wish = form_rules.wish_of("a blue cone", "red", "toybox", "draft", 5, {"export.max_faces": 900})
+    folder = service.submit(wish)
+    form = form_rules.started(service, folder.root.name)
+    assert form == ("a blue cone", "red", "toybox", "draft", 5, {"export.max_faces": 900})
+    checked = form_rules.see(service, *form)
+    assert checked.yaml == folder.config.read_text()
+    assert form_rules.started(service, "nothing")[0] == ""
+
+
+def test_every_setting_has_a_field_with_its_default_and_meaning(service):
+    listed = service.settings("toybox", "draft")
+    html = settings_form.form(listed, {"export.max_faces": 900})
+    dotted = [setting for setting in listed if "." in setting.key]
+    assert len(dotted) > 100 and html.count("data-key=") == len(dotted)
+    assert 'data-key="export.max_faces" data-default="10000" value="900"' in html
+    assert html.count("is-changed") == 1
+
+
+def test_rows_are_checked_and_bad_ones_say_why(service):
+    text = "prompt,seed,export.max_faces\na ball,1,900\na cone,x,900\na cone,2,-5\n"
+    rows = batch.rows_of(service, text, ".csv", None)
+    assert [bool(row.reason) for row in rows] == [False, True, True]
+    assert "seed" in rows[1].reason and "max_faces" in rows[2].reason
+    assert rows[0].seconds and "1 row can run" in batch.summary(rows)
+    assert "2 cannot" in batch.summary(rows) and "Cannot run" in batch.table_of(service, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "words"),
+    [("", ".txt", "no rows"), ("a: [", ".yaml", "YAML"), ("a ball\n" * 201, ".txt", "201 rows")],
+)
+def test_a_file_without_good_rows_is_refused(service, text, suffix, words):
+    with pytest.raises(InputError, match=words):
+        batch.rows_of(service, text, suffix, None)
+
+
+def test_rows_become_ordinary_runs_and_bad_ones_harm_no_other(service):
+    rows = batch.rows_of(service, "a ball\n\n# no row\na cone\n", ".txt", None)
+    rows.append(batch_record.Batched("a tree", reason="no good", fix="plant another."))
+    identity = batch_record.begin(service, "My Batch", rows)
+    made = batch_record.queue_rows(service, identity)
+    jobs = [service.describe(service.open(row.name)) for row in made[:2]]
+    assert [(job.prompt, job.state) for job in jobs] == [("a ball", "queued"), ("a cone", "queued")]
+    assert made[2].name == "" and batch_record.load(service, identity) == made
+    assert identity in batch_record.known_batches(service)
+
+
+def test_a_batch_goes_on_where_the_server_was_killed(service):
+    rows = batch.rows_of(service, "a ball\na cone\n", ".txt", None)
+    first = service.submit(rows[0].wish()).root.name
+    half = [batch_record.replace(rows[0], name=first), rows[1]]
+    identity = batch_record.begin(service, "half", half)
+    before = service.search(limit=1).total
+    made = batch_record.queue_rows(service, identity)
+    assert made[0].name == first and made[1].name
+    service._changed()
+    assert service.search(limit=1).total <= before + 1
+    assert batch_record.queue_rows(service, identity) == made
+
+
+@pytest.mark.parametrize("identity", ["", "nothing", "../x", "a/b", "A B"])
+def test_a_batch_that_is_not_there_is_refused(service, identity):
+    with pytest.raises(InputError):
+        batch_record.load(service, identity)
+
+
+def test_findings_of_the_doctor_are_shown_problems_first():
+    found = [
+        {"area": "python", "status": "ok", "detail": "3.11", "fix": ""},
+        {"area": "disk", "status": "problem", "detail": "<full>", "fix": "make room."},
+    ]
+    html = help.report(found)
+    assert html.index("disk") < html.index("python") and "&lt;full&gt;" in html
+    assert "make room." in html and help.report(None) == ""
+
+
+@pytest.mark.slow
+def test_the_doctor_examines_this_machine_without_stopping_the_page(tmp_path):
+    doctor = Doctor(tmp_path)
+    doctor.start()
+    assert doctor.is_busy and doctor._process is not None
+    doctor._process.wait(timeout=300)
+    areas = {finding["area"] for finding in doctor.findings or []}
+    assert {"python", "torch"} <= {area.lower() for area in areas} and not doctor.is_busy

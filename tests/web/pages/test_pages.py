@@ -1,0 +1,187 @@
+"""Claims about what the pages show of a folder of made-up runs, without a browser."""
+
+import asyncio
+import re
+
+import gradio as gr
+import pytest
+from made_up_runs import finished_run, running_run
+from queued_runs import queued_run
+
+from dreamlab.core.errors import InputError
+from dreamlab.jobs import state
+from dreamlab.web.pages import PAGES, build_pages, compare, run, runs
+from dreamlab.web.pages.follow import Follower
+from dreamlab.web.service import Service
+
+BAD = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture
+def service(tmp_path) -> Service:
+    """A service over an empty folder."""
+    return Service(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> gr.Blocks:
+    """All pages; built where an event loop runs, so that Gradio opens none that it never closes."""
+
+    async def build() -> gr.Blocks:
+        return build_pages(Service(tmp_path_factory.mktemp("pages")))
+
+    return asyncio.run(build())
+
+
+def look(service: Service, name: str) -> dict:
+    return run.look(service, Follower(), name)
+
+
+def test_all_pages_are_built_and_listed_but_that_of_one_run(pages):
+    listed = [name for _, name, shown in pages.pages if shown]
+    assert listed == ["Home", *(name for name, *_, shown in PAGES if shown)]
+    assert "Run" not in listed and len(pages.pages) == len(PAGES) + 1
+    assert len({address for address, *_ in pages.pages}) == len(pages.pages)
+
+
+def test_no_event_that_polls_waits_in_the_queue(pages):
+    events = pages.fns.values()
+    ticks = [event for event in events if event.targets and event.targets[0][1] == "tick"]
+    assert len(ticks) >= 5 and not any(event.queue for event in ticks)
+
+
+def test_an_empty_folder_says_what_to_do(service):
+    html, total = runs.gallery_of(service, "", "", "newest", False, 0)
+    assert total == 0 and "No runs yet" in html and 'href="./"' in html
+    html, _ = runs.gallery_of(service, "dragon", "", "newest", False, 0)
+    assert "Nothing found" in html
+
+
+def test_the_gallery_shows_runs_with_picture_state_and_link(service):
+    done, waits = finished_run(service.runs), queued_run(service.runs, "a green cone")
+    html, total = runs.gallery_of(service, "", "", "newest", False, 0)
+    assert total == 2 and html.count("<article") == 2 and html.count("data:image/webp") == 1
+    for folder, word in ((done, "Done"), (waits, "Waiting")):
+        assert f'href="run?name={folder.root.name}"' in html and word in html
+
+
+def test_the_gallery_searches_filters_and_pages(service):
+    for seed in range(runs.PAGE + 2):
+        queued_run(service.runs, "a red ball", seed, state="done")
+    service.act(finished_run(service.runs, "a blue cone"), "favourite")
+    queued_run(service.runs, "a yellow cone")
+
+    def shown(words="", of_state="", favourites=False, page=0) -> tuple[int, int]:
+        html, total = runs.gallery_of(service, words, of_state, "newest", favourites, page)
+        return html.count("<article"), total
+
+    everything = runs.PAGE + 4
+    assert shown() == (runs.PAGE, everything) and shown(page=1) == (4, everything)
+    assert shown("cone") == (2, 2) and shown("cone", "queued") == (1, 1)
+    assert shown(favourites=True) == (1, 1)
+
+
+def test_a_run_that_is_not_there_is_told_kindly(service):
+    for name in ("", "nothing", "../secrets", "a/b"):
+        seen = look(service, name)
+        assert "no such run" in seen["head"] and seen["state"] == "" and not seen["model"]
+
+
+def test_a_waiting_run_says_that_the_page_may_be_closed(service):
+    seen = look(service, queued_run(service.runs, "a cone").root.name)
+    assert "close this page" in seen["head"] and "Waiting" in seen["head"]
+
+
+def test_a_running_run_shows_phase_step_and_time_left(service):
+    folder = running_run(service.runs)
+    with state.held(folder, beat=False):
+        state.begin(folder, is_queued=True)
+        state.enter_phase(folder, "gaussians")
+        seen = look(service, folder.root.name)
+    for words in ("step 5 of 20", "2.0 steps/s", "12 s of training left", "Running"):
+        assert words in seen["head"]
+    filled = re.findall(r'<i style="width:([\d.]+)%">', seen["head"])
+    assert [float(part) for part in filled] == [100.0, 25.0, 0.0, 0.0, 0.0]
+    assert "After 5 steps" in seen["pictures"] and seen["pictures"].count("<img") == 12
+    assert "<polyline" in seen["chart"] and "last line" in seen["log"]
+    assert seen["result"] == "" and seen["downloads"] == ""
+
+
+def test_a_finished_run_shows_its_result(service):
+    folder = finished_run(service.runs)
+    seen = look(service, folder.root.name)
+    assert "12,345" in seen["result"] and "1 of 1 checks passed" in seen["result"]
+    assert "Ready for Blender" in seen["result"] and "turntable.mp4" in seen["result"]
+    assert seen["model"] and seen["pictures"].count("<img") == 24
+    links = re.findall(r'href="([^"]+)"', seen["downloads"])
+    assert links[0].endswith("/files/exports/model.glb") and links[-1].endswith("/archive")
+    for link in links[:-1]:
+        service.file(folder, link.partition("/files/")[2])  # all of them can be had
+
+
+def test_a_failed_run_says_why_and_what_to_do(service):
+    folder = queued_run(
+        service.runs, "a cone", state="failed", reason="it diverged.", fix="try another seed."
+    )
+    seen = look(service, folder.root.name)
+    assert "It diverged." in seen["head"] and "try another seed." in seen["head"]
+    assert 'role="alert"' in seen["head"]
+
+
+def test_a_look_at_what_has_not_changed_is_the_same(service):
+    folder = finished_run(service.runs)
+    follower = Follower()
+    assert run.look(service, follower, folder.root.name) == run.look(
+        service, follower, folder.root.name
+    )
+
+
+def test_buttons_follow_the_state():
+    def shown(of_state: str) -> set[str]:
+        buttons = run._buttons(of_state, False)
+        return {
+            name
+            for name, button in zip([*run.ACTIONS, "delete"], buttons, strict=True)
+            if button.visible
+        }
+
+    always = {"duplicate", "favourite"}
+    assert shown("running") == always | {"stop", "pause", "cancel"}
+    assert shown("done") == always | {"delete"}
+    assert shown("paused") == always | {"resume", "cancel", "delete"}
+    assert shown("") == set()
+
+
+def test_every_button_is_allowed_in_the_states_in_which_it_is_shown(service):
+    for action, (_, states) in run.ACTIONS.items():
+        for of_state in set(states) - {"running"}:
+            folder = finished_run(service.runs)
+            with state.held(folder, beat=False):
+                state.write(folder, state.Job(state=of_state, is_queued=True, prompt="a"))
+            service.act(folder, action)
+
+
+def test_two_runs_are_compared_from_the_same_camera(service):
+    a, b = finished_run(service.runs, seed=1), finished_run(service.runs, "a cone", seed=2)
+    html = compare.over_each_other(service, a.root.name, b.root.name, "rgb", 90)
+    assert html.count("<img") == 2 and 'type="range"' in html
+    html = compare.over_each_other(service, a.root.name, b.root.name, "turntable", 0)
+    assert html.count("<video") == 2
+    table = compare.differences_of(service, a.root.name, b.root.name)
+    unlike = table.partition("Settings that differ")[2]
+    assert re.findall(r"<tr><td>(\w+)</td>", unlike) == ["prompt", "seed"]
+
+
+def test_a_run_without_pictures_cannot_be_compared_yet(service):
+    a, b = finished_run(service.runs), queued_run(service.runs, "a cone")
+    with pytest.raises(InputError, match="a cone"):
+        compare.over_each_other(service, a.root.name, b.root.name, "rgb", 0)
+    assert compare.over_each_other(service, a.root.name, None, "rgb", 0) == compare.CHOOSE
+
+
+def test_prompts_of_users_are_escaped_everywhere(service):
+    folder = finished_run(service.runs, BAD)
+    html, _ = runs.gallery_of(service, "", "", "newest", False, 0)
+    seen = look(service, folder.root.name)
+    both = compare.over_each_other(service, folder.root.name, folder.root.name, "rgb", 0)
+    assert BAD not in html + both + "".join(str(part) for part in seen.values())

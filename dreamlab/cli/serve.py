@@ -119,7 +119,7 @@ def _check_installed() -> None:
     for name in ("fastapi", "uvicorn"):
         if importlib.util.find_spec(name) is None:
             raise MissingError(
-                f"the server needs {name}.", 'install it: pip install "dreamlab[web]".'
+                f"the server needs {name}.", 'install it, in the clone: pip install -e ".[web]".'
             )
 
 

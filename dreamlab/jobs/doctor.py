@@ -21,8 +21,8 @@ from dreamlab.core.locations import cache_dir
 Status = Literal["ok", "note", "problem"]
 PYTHONS = ((3, 11), (3, 13))
 OPTIONAL_PACKAGES = {
-    "gradio": "the web interface: pip install 'dreamlab[web]'",
-    "bpy": "FBX, USD and .blend: pip install 'dreamlab[blender]'",
+    "gradio": "the web interface: pip install -e '.[web]' in the clone",
+    "bpy": "FBX, USD and .blend: pip install -e '.[blender]' in the clone",
     "tinycudann": "a native hash grid on CUDA; build it from its repository",
     "gsplat": "native splatting on CUDA: pip install gsplat",
 }

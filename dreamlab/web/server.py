@@ -39,7 +39,7 @@ Times are seconds since 1970. Whatever is refused has the shape
 INDEX = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>dreamlab</title>
 <h1>dreamlab</h1>
-<p>The page needs Gradio: <code>pip install "dreamlab[web]"</code>.</p>
+<p>The page needs Gradio: <code>pip install -e ".[web]"</code> in the clone.</p>
 <p>The HTTP API is here: <a href="docs">its description</a>.</p>
 </html>
 """

@@ -40,7 +40,7 @@ def check_formats(formats: Sequence[str]) -> None:
     if wanted and not _has_bpy():
         raise MissingError(
             f"Blender writes {' and '.join(wanted)}, and its package bpy is not installed.",
-            "run `pip install 'dreamlab[blender]'`; where it does not fit this Python, install bpy "
+            "run `pip install -e '.[blender]'` in the clone; where it does not fit this Python, install bpy "
             f"for another one and set {VARIABLE} to its interpreter.",
         )
 

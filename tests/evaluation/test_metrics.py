@@ -154,7 +154,9 @@ def test_faces_elsewhere_are_not(
     assert not found.correct
 
 
-@pytest.mark.parametrize(("number", "has_front"), [(0, True), (2, False)])
+@pytest.mark.parametrize(
+    ("number", "has_front"), [(0, True), pytest.param(2, False, marks=pytest.mark.slow)]
+)
 def test_the_judge_is_asked_what_it_can_answer(number: int, has_front: bool) -> None:
     torch.manual_seed(0)
     prompt = bench_prompts()[number]

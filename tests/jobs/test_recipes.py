@@ -31,9 +31,11 @@ def test_every_recipe_builds_for_every_quality_and_round_trips_through_its_yaml(
     config = load_recipe(name, quality, prompt=PROMPT)
     assert (config.recipe, config.quality) == (name, quality)
     path = tmp_path / "config.yaml"
-    path.write_text(config.to_yaml(), encoding="utf-8")
-    assert load_run_config(path) == config
-    assert load_run_config(path).to_yaml() == config.to_yaml()
+    text = config.to_yaml()
+    path.write_text(text, encoding="utf-8")
+    loaded = load_run_config(path)
+    assert loaded == config
+    assert loaded.to_yaml() == text
 
 
 @pytest.mark.parametrize("name", list_recipes())

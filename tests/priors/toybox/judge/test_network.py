@@ -194,6 +194,7 @@ def test_training_is_repeatable_and_leaves_a_loadable_judge(tmp_path: Path) -> N
     load_judge(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_the_pictures_of_a_batch_apart(batch: JudgeBatch) -> None:
     torch.manual_seed(1)
     judge = Judge(vocabulary())

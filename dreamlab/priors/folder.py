@@ -151,6 +151,11 @@ def family_of(folder: Path) -> Family:
         MissingError: there is no index, or it is damaged.
     """
     pipeline = read_json(folder / "model_index.json").get("_class_name")
+    if pipeline is None:
+        raise MissingError(
+            f"{folder / 'model_index.json'} does not name its pipeline (_class_name).",
+            "download the model again.",
+        )
     if pipeline not in FAMILIES:
         raise InputError(
             f"{folder} is a {pipeline}, allowed: {', '.join(FAMILIES)}.",

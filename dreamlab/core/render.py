@@ -30,3 +30,5 @@ class Render:
     """Variance of the distance along the ray under normalised weights (HiFA's z-variance)."""
     orientation: Float[Tensor, "batch height width 1"] | None = None
     """Sum over samples of weight * max(0, normal . direction)^2 (Ref-NeRF eq. 11)."""
+    reference: "Render | None" = None
+    """The same views of the object as it was at the begin of the stage; no gradient."""

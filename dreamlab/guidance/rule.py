@@ -88,6 +88,16 @@ class GuidedConfig(RuleConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What a formula compares the views with, if it does that."""
+
+    latents: Latents
+    """Of the object as it was at the begin of the stage, without gradient."""
+    conditionings: ViewConditionings
+    """What the prior is told about that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Views:
     """The views of one step, as a formula gets them."""
 
@@ -105,6 +115,8 @@ class Views:
     """Fraction of the stage that is done, in [0, 1]."""
     extra: Float[Tensor, "batch *numbers"] | None
     """What the rule's `draw_extra` returned."""
+    reference: Reference | None = None
+    """What the rule's `refer` returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,12 @@ class Rule(ABC, Generic[C]):
         """Draw on the CPU what the formula needs beside t and eps, a row a view."""
         return None
 
+    def refer(
+        self, render: Render, cameras: Cameras, generator: torch.Generator
+    ) -> Reference | None:
+        """Return what the formula compares the views with; the generator stays as it is."""
+        return None
+
     def weighted(self, views: Views, residual: Latents, x0: Latents | None = None) -> Judgement:
         """Return the judgement of g = w(t) r.
 
@@ -170,12 +188,13 @@ class Rule(ABC, Generic[C]):
         conditionings: ViewConditionings,
         progress: float,
         extra: Float[Tensor, "batch *numbers"] | None = None,
+        reference: Reference | None = None,
     ) -> Judgement:
         """Apply the formula to given times and noise."""
         alpha, sigma = self.prior.alpha_sigma(t)
         noisy = alpha * latents + sigma * noise
         return self.formula(
-            Views(latents, t, noise, noisy, alpha, sigma, conditionings, progress, extra)
+            Views(latents, t, noise, noisy, alpha, sigma, conditionings, progress, extra, reference)
         )
 
     def __call__(
@@ -183,10 +202,11 @@ class Rule(ABC, Generic[C]):
     ) -> base.GuidanceOutput:
         latent_weight = value_at(self.config.latent_weight, progress)
         image_weight = value_at(self.config.image_weight, progress)
+        reference = self.refer(render, cameras, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and latent_weight > 0):
-            latents = self._encode(render, generator)
+            latents = self.encode(render, generator)
         conditionings = self.prompts.for_views(cameras, render)
-        t, judgement = self._draw(latents.detach(), conditionings, progress, generator)
+        t, judgement = self._draw(latents.detach(), conditionings, progress, generator, reference)
         gradient = judgement.gradient
         metrics = {"t": t.mean().item(), **base.gradient_metrics(gradient)}
         loss = latents.new_zeros(())
@@ -198,7 +218,8 @@ class Rule(ABC, Generic[C]):
             loss = loss + image_weight * self._image_loss(render, judgement)
         return base.GuidanceOutput(loss, metrics)
 
-    def _encode(self, render: Render, generator: torch.Generator) -> Latents:
+    def encode(self, render: Render, generator: torch.Generator) -> Latents:
+        """Return z of what the prior judges; differentiable to the render."""
         if self.config.sees == "shape":
             return shape_latents(render, self.prior.latent_size)
         return self.prior.encode_image(picture(render, self.config.sees), generator).float()
@@ -209,6 +230,7 @@ class Rule(ABC, Generic[C]):
         conditionings: ViewConditionings,
         progress: float,
         generator: torch.Generator,
+        reference: Reference | None,
     ) -> tuple[Float[Tensor, " batch"], Judgement]:
         t = sample_timesteps(self.config.timesteps, progress, len(latents), generator)
         t = t.to(latents.device)
@@ -216,7 +238,7 @@ class Rule(ABC, Generic[C]):
         extra = self.draw_extra(noise, generator)
         noise = noise.to(latents.device)
         extra = None if extra is None else extra.to(latents.device)
-        return t, self.judge(latents, t, noise, conditionings, progress, extra)
+        return t, self.judge(latents, t, noise, conditionings, progress, extra, reference)
 
     def _image_loss(self, render: Render, judgement: Judgement) -> Float[Tensor, ""]:
         images = resize_square(picture(render, self.config.sees), self.prior.image_size)
@@ -231,9 +253,10 @@ class Rule(ABC, Generic[C]):
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
     ) -> Float[Tensor, "batch side side 3"]:
         """Decode what the renders are being pulled to, as images in [0, 1]."""
-        latents = self._encode(render, generator)
+        reference = self.refer(render, cameras, generator)
+        latents = self.encode(render, generator)
         conditionings = self.prompts.for_views(cameras, render)
-        _, judgement = self._draw(latents, conditionings, progress, generator)
+        _, judgement = self._draw(latents, conditionings, progress, generator, reference)
         return self.prior.decode(judgement.x0).clamp(0, 1)
 
 

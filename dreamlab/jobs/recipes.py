@@ -208,4 +208,5 @@ def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
     texts = [config.prompt, config.negative_prompt]
     if config.layout is not None:
         texts += [box.prompt for box in config.layout.boxes]
+    texts += [stage.guidance.get("reference_prompt", "") for stage in config.stages.values()]
     return {word: near for text in texts for word, near in unknown_words(text).items()}

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dreamlab.core import seeds
+from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
 from dreamlab.core.schedules import value_at
 from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.semantic import SemanticPrompts
@@ -58,12 +60,36 @@ def build_guidance(
         texts = (scene, negative_prompt, config.prompts)
         prompts = SemanticPrompts.of_layout(prior, layout, *texts, config.semantic, cache_dir)
     guidance = component.module.build(component.config, prior, prompts)
+    if isinstance(guidance, Comparing):
+        texts = (guidance.reference_prompt, negative_prompt, config.prompts)
+        guidance.compare_with(Prompts.encode(prior, *texts, cache_dir))
     if isinstance(guidance, Learning):
         has_words = config.prompts.view != "none"
         is_plain = layout is None and not has_words
         plain = prompts if is_plain else encode(replace(config.prompts, view="none"))
         guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
     return guidance
+
+
+def check_reference(name: str, config: StageConfig) -> None:
+    """Refuse a rule that compares with what the stage begins with, if that is not known.
+
+    Raises:
+        InputError: the stage `name` begins with nothing, or it is not said what that is.
+    """
+    if "reference_prompt" not in config.guidance:
+        return
+    rule = config.guidance["name"]
+    if config.start_from is None:
+        raise InputError(
+            f"stage {name!r} has the guidance {rule}, which changes an object, and starts afresh.",
+            f"set stages.{name}.start_from to a model (such as chair.glb), or to previous.",
+        )
+    if not config.guidance["reference_prompt"].strip():
+        raise InputError(
+            f"stage {name!r} has the guidance {rule}, and it is not said what the object is now.",
+            f'set stages.{name}.guidance.reference_prompt, such as "a red chair".',
+        )
 
 
 def _warn_of_guidance(config: Any, prior: Prior, where: str) -> None:

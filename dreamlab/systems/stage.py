@@ -7,7 +7,7 @@ function of (seed, stage, step, purpose) alone, so a resumed run repeats an unin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,10 +18,11 @@ from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
-from dreamlab.core.protocols import LaidOut, Refining, Representation
+from dreamlab.core.protocols import LaidOut, Latent, Refining, Representation
 from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
+from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.renderers.pbr import check_material
@@ -107,6 +108,8 @@ class Stage:
             self._build_particle(index) for index in range(config.particles)
         ]
         """Representation and renderer of each."""
+        self._references: list[tuple[Any, Any]] = []
+        """The same of each at the begin of the stage, if guidance compares with that."""
         self.representation: Representation
         self.renderer: Renderer
         self.focus(0)
@@ -114,7 +117,7 @@ class Stage:
         self.losses.check_names(set(self.representation.regularisers()))
         self.losses.check_layout(has_layout=layout is not None)
 
-    def _build_particle(self, index: int) -> tuple[Any, Any]:
+    def _build_particle(self, index: int, owner: str = "") -> tuple[Any, Any]:
         key = (index,) if index else ()  # one particle alone begins as the first of many does
         initial = seeds.generator(self.seed, self.name, "initial values", *key)
         field = self._build("representation", initial)
@@ -123,9 +126,33 @@ class Stage:
         if self.config.shading.pbr > 0:
             check_material(field, f"stages.{self.name}.shading.pbr")
         renderer = self._build("renderer", field, initial)
-        prefix = f"particle{index}." if index else ""
+        prefix = owner + (f"particle{index}." if index else "")
         self._modules |= {f"{prefix}representation": field, f"{prefix}renderer": renderer}
         return field, renderer
+
+    def keep_reference(self) -> None:
+        """Keep a copy of the objects as they are now, if the guidance compares renders with it.
+
+        To be called when the stage has what it starts from. The copy belongs to the stage's state,
+        and no step changes it but for its schedules, which move as those of the object do.
+
+        Raises:
+            InputError: the stage holds latents, of which there is no picture to encode.
+        """
+        if not isinstance(self.guidance, Comparing):
+            return
+        if isinstance(self.representation, Latent):
+            name = self.parts["representation"].name
+            raise InputError(
+                f"stage {self.name!r} cannot compare with what it began as: a {name} is latents.",
+                f"set stages.{self.name}.representation.name to image.",
+            )
+        for index, (field, renderer) in enumerate(self.particles):
+            copies = self._build_particle(index, "reference.")
+            for part, copy, own in zip(self.parts, copies, (field, renderer), strict=True):
+                self.load_part(part, copy, own.state_dict())
+                copy.requires_grad_(False)
+            self._references.append(copies)
 
     def focus(self, particle: int) -> None:
         """Make `representation` and `renderer` those of one particle; between steps, the first."""
@@ -205,17 +232,28 @@ class Stage:
         shading = sample_shading(
             self.config.shading, progress, cameras, self._generator(step, "shading")
         )
-        return self.renderer(
-            cameras,
-            size,
-            size,
-            shading=shading,
-            training=True,
-            generator=self._generator(step, "render"),
-            normals=buffers.normals or needs_normals(self.guidance),
-            depth_variance=buffers.depth_variance,
-            regions=self._regions_at(step),
-        )
+
+        def seen_by(renderer: Any) -> Render:
+            return renderer(
+                cameras,
+                size,
+                size,
+                shading=shading,
+                training=True,
+                generator=self._generator(step, "render"),
+                normals=buffers.normals or needs_normals(self.guidance),
+                depth_variance=buffers.depth_variance,
+                regions=self._regions_at(step),
+            )
+
+        render = seen_by(self.renderer)
+        if not self._references:
+            return render
+        field, renderer = self._references[self.particle_at(step)]
+        field.set_progress(progress)
+        renderer.update(step, progress, self._generator(step, "renderer update"))
+        with torch.no_grad():
+            return replace(render, reference=seen_by(renderer))
 
     def _generator(self, step: int, purpose: str) -> torch.Generator:
         return seeds.generator(self.seed, self.name, step, purpose)

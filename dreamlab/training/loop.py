@@ -24,7 +24,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.priors.base import Prior
 from dreamlab.priors.memory import Rung, step_down
 from dreamlab.systems.assets import load_start
-from dreamlab.systems.guidance import build_guidance
+from dreamlab.systems.guidance import build_guidance, check_reference
 from dreamlab.systems.handover import begin_with, continue_from
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
@@ -149,7 +149,8 @@ def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
     """Spell out the settings of all components, and check that the stages fit together.
 
     Raises:
-        InputError: no stages, a wrong setting, or a first stage that starts from a previous one.
+        InputError: no stages, a wrong setting, a first stage that starts from a previous one, or
+            one that compares with what it began as and begins with nothing.
     """
     if not stages:
         raise InputError("there are no stages.", "name at least one stage in the recipe.")
@@ -159,7 +160,10 @@ def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
             f"stage {first!r} is the first one but starts from a previous one.",
             f"set stages.{first}.start_from to null.",
         )
-    return {name: config.resolved(f"stages.{name}") for name, config in stages.items()}
+    resolved = {name: config.resolved(f"stages.{name}") for name, config in stages.items()}
+    for name, config in resolved.items():
+        check_reference(name, config)
+    return resolved
 
 
 def _check_files(stages: Mapping[str, StageConfig]) -> None:
@@ -256,6 +260,7 @@ class _Run:
                 continue_from(stage, previous)
         elif config.start_from is not None and snapshot is None:
             begin_with(stage, load_start(Path(config.start_from), stage.representation.half_extent))
+        stage.keep_reference()
         trainer = StageTrainer(stage, index)
         if snapshot is not None:
             trainer.load(snapshot)

@@ -13,6 +13,7 @@ from dreamlab.systems.components import find
 
 TEXT = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+TABLE = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", TEXT, re.MULTILINE))
 INLINE = re.findall(r"`(\{name: [^`]*\})`", TEXT)
 
 
@@ -31,6 +32,15 @@ def test_what_it_shows_builds(block: str):
 @pytest.mark.parametrize("settings", INLINE)
 def test_what_it_mentions_builds(settings: str):
     find("guidance", yaml.safe_load(settings.replace("\n", " ")))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_table_tells_what_a_view_costs(case: str):
+    """Of rules whose number depends on the noise level, what they need beside the path to it."""
+    rows = CASES[case].rows
+    cost = TABLE[CASES[case].name]
+    numbers = {int(number) for number in re.findall(r"\d+", cost)}
+    assert (rows[-1] if "and" in cost else sum(rows)) in numbers
 
 
 def test_there_is_something_to_build():

@@ -8,10 +8,14 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras, orbit_cameras
 from dreamlab.core.render import Render
 
+REFERENCE = (0.55, 0.35, 0.625)
+"""What was seen before, sRGB."""
+
 
 def as_render(rgb: Tensor) -> Render:
-    one = torch.ones_like(rgb[..., :1])
-    return Render(rgb=rgb, alpha=one, depth=one)
+    one = torch.ones_like(rgb[..., :1]).detach()
+    before = torch.tensor(REFERENCE).to(rgb).expand_as(rgb)
+    return Render(rgb, one, one, reference=Render(before, one, one))
 
 
 def cameras_at(azimuth: Sequence[float], elevation: Sequence[float] | None = None) -> Cameras:

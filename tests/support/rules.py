@@ -6,12 +6,19 @@ A formula gets clean latents, times, noise and what `draw_extra` drew, and retur
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from analytic import GaussianPrior, exact_eps
+from guided_views import REFERENCE, as_render
 from torch import Tensor
+
+from dreamlab.core.cameras import Cameras
+from dreamlab.guidance.comparing import Comparing
+from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.guidance.rule import Reference, Rule
+from dreamlab.priors.base import Prior
 
 MEANS = {"cat": (0.6, -0.2, 0.1), "": (0.2, 0.1, -0.3), "ugly": (-0.4, 0.3, 0.0)}
 VIEW_MEANS = {
@@ -19,6 +26,10 @@ VIEW_MEANS = {
     "cat, side view": (-0.8, 0.8, -0.8),
     "cat, back view": (-0.8, -0.8, 0.8),
     "cat, overhead view": (0.5, 0.5, 0.5),
+    "ugly, front view": (-0.2, 0.4, 0.3),
+    "ugly, side view": (0.3, 0.1, -0.6),
+    "ugly, back view": (-0.7, 0.2, 0.4),
+    "ugly, overhead view": (0.1, -0.5, 0.2),
 }
 STD = 0.4
 
@@ -164,6 +175,30 @@ def sdi(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None)
     return torch.cat(result)
 
 
+def dds(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None) -> Tensor:
+    """Both guided away from `ugly`, so that the second term is its prediction alone."""
+    before = (2 * torch.tensor(REFERENCE) - 1)[:, None, None].expand_as(z)
+    then = scene.score("ugly", scene.noisy(before, t, noise), t)
+    return scene.guided(5.0, scene.noisy(z, t, noise), t) - then
+
+
+def encode_reference(rule: object, prior: Prior, negative: str, config: PromptConfig) -> None:
+    """Give a rule that compares the prompt of its reference."""
+    if isinstance(rule, Comparing):
+        texts = (rule.reference_prompt, negative, config)
+        rule.compare_with(Prompts.encode(prior, *texts))
+
+
+def reference_of(rule: Rule, z: Tensor, cameras: Cameras) -> Reference | None:
+    """What `rule` finds as its reference in renders of `as_render`."""
+    pictures = torch.zeros(len(z), rule.prior.image_size, rule.prior.image_size, 3)
+    found = rule.refer(as_render(pictures), cameras, torch.Generator())
+    if found is None:
+        return None
+    plain = found.latents[..., :1, :1].expand(-1, -1, *z.shape[2:])
+    return replace(found, latents=plain)
+
+
 @dataclass(frozen=True)
 class Case:
     """A rule with settings, and its formula with these settings."""
@@ -171,17 +206,22 @@ class Case:
     name: str
     options: dict[str, Any]
     formula: Formula
+    rows: tuple[int, ...]
+    """Predictions that the formula needs for a view at t = 0.5, call by call."""
 
 
 CASES = {
-    "sds": Case("sds", {"guidance_scale": 5.0}, sds),
-    "rfds": Case("sds", {"guidance_scale": 5.0, "weighting": "flow"}, rfds),
-    "rfds_rev": Case("rfds_rev", {"guidance_scale": 5.0}, rfds_rev),
-    "csd": Case("csd", {"scale": 3.0, "negative_share": 0.25}, csd),
-    "bridge": Case("csd", {"negative_share": 1.0}, bridge),
-    "nfsd": Case("nfsd", {}, nfsd),
-    "ssd": Case("ssd", {}, ssd),
-    "asd": Case("asd", {"guidance_scale": 5.0}, asd),
-    "ism": Case("ism", {"guidance_scale": 5.0, "interval": 0.05}, ism),
-    "sdi": Case("sdi", {"guidance_scale": 5.0, "inversion_scale": -5.0}, sdi),
+    "sds": Case("sds", {"guidance_scale": 5.0}, sds, (2,)),
+    "rfds": Case("sds", {"guidance_scale": 5.0, "weighting": "flow"}, rfds, (2,)),
+    "rfds_rev": Case("rfds_rev", {"guidance_scale": 5.0}, rfds_rev, (1, 2)),
+    "csd": Case("csd", {"scale": 3.0, "negative_share": 0.25}, csd, (3,)),
+    "bridge": Case("csd", {"negative_share": 1.0}, bridge, (2,)),
+    "nfsd": Case("nfsd", {}, nfsd, (3,)),
+    "ssd": Case("ssd", {}, ssd, (2,)),
+    "asd": Case("asd", {"guidance_scale": 5.0}, asd, (1, 2)),
+    # 0.001, 0.2, 0.4, and s = 0.45
+    "ism": Case("ism", {"guidance_scale": 5.0, "interval": 0.05}, ism, (1, 1, 1, 1, 2)),
+    # 0.001, 0.1, 0.2, 0.3, 0.4, and t = 0.5
+    "sdi": Case("sdi", {"guidance_scale": 5.0, "inversion_scale": -5.0}, sdi, (2,) * 6),
+    "dds": Case("dds", {"guidance_scale": 5.0, "reference_prompt": "ugly"}, dds, (2, 2)),
 }

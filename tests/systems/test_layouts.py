@@ -177,6 +177,7 @@ def test_every_rule_moves_every_representation_in_a_layout(case: str, name: str)
         seed=0,
         layout=LAYOUT,
     )
+    stage.keep_reference()
     groups = stage.parameter_groups()
     before = {group: [p.detach().clone() for p in ps] for group, ps in groups.items()}
     optimizer = torch.optim.Adam([p for ps in groups.values() for p in ps], eps=1e-15)

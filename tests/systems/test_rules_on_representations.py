@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from rules import CASES
+from rules import CASES, encode_reference
 
 from dreamlab.core.config import build
 from dreamlab.guidance.prompts import Prompts
@@ -62,7 +62,9 @@ def test_a_few_steps_are_finite_and_move_the_parameters(
     prompts = Prompts.encode(prior, "a red mushroom", "", config.prompts)
     found = find("guidance", config.guidance)
     rule = found.module.build(found.config, prior, prompts)
+    encode_reference(rule, prior, "", config.prompts)
     stage = Stage("only", config, rule, seed=0, device=torch.device("cpu"))
+    stage.keep_reference()
     unseen = COLORS_ALONE[representation] if sees == "normal" else set()
     groups = {k: ps for k, ps in stage.parameter_groups().items() if k not in unseen}
     before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}

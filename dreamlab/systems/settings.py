@@ -10,6 +10,7 @@ from dreamlab.core.frames import FRAME_OF
 from dreamlab.core.schedules import Scalar
 from dreamlab.guidance.encoder_gradient import EncoderGradient
 from dreamlab.guidance.pgc import PixelGradientConfig
+from dreamlab.guidance.pixel_weights import PixelWeight
 from dreamlab.guidance.prompts import PromptConfig
 from dreamlab.guidance.semantic import SemanticConfig
 from dreamlab.ops.volume.settings import SurfaceMethod
@@ -114,6 +115,9 @@ class StageConfig:
     is shown and exported."""
     milestones: tuple[Milestone, ...] = (Milestone(until=1.0, size=64),)
     """Sizes of the renders over the stage, in order."""
+    pixel_weight: PixelWeight = "uniform"
+    """How much of the guidance's gradient each pixel takes: all the same, as its opacity (`alpha`),
+    or as the surface turns to the camera (`facing`)."""
     pixel_gradient: PixelGradientConfig | None = None
     """How the guidance's gradient is clipped at the pixels of the render (PGC); none: it is not."""
     encoder_gradient: EncoderGradient = "exact"

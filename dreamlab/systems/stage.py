@@ -25,6 +25,7 @@ from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
+from dreamlab.guidance.pixel_weights import weigh_gradients
 from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.systems import components
@@ -192,7 +193,7 @@ class Stage:
         cameras = self._look_at_shown(cameras, step).to(self.device)
         render = self._training_render(cameras, step, progress)
         pixels = PixelGradients(self.config.pixel_gradient, progress)
-        shown = pixels.guard(render)
+        shown = weigh_gradients(pixels.guard(render), cameras, self.config.pixel_weight)
         guided = self.guidance(shown, cameras, progress, self._generator(step, "guidance"))
         penalty, values = self.losses.evaluate(render, self.representation.regularisers, progress)
         loss = guided.loss + penalty
@@ -233,6 +234,9 @@ class Stage:
             self.config.shading, progress, cameras, self._generator(step, "shading")
         )
 
+        normals = buffers.normals or needs_normals(self.guidance)
+        normals = normals or self.config.pixel_weight == "facing"
+
         def seen_by(renderer: Any) -> Render:
             return renderer(
                 cameras,
@@ -241,7 +245,7 @@ class Stage:
                 shading=shading,
                 training=True,
                 generator=self._generator(step, "render"),
-                normals=buffers.normals or needs_normals(self.guidance),
+                normals=normals,
                 depth_variance=buffers.depth_variance,
                 regions=self._regions_at(step),
             )

@@ -4,6 +4,8 @@ from recorder import Recorder
 from toy_run import BallPrior, toy_stage
 
 from dreamlab.core.errors import InputError
+from dreamlab.guidance.base import GuidanceOutput
+from dreamlab.guidance.pixel_weights import pixel_weights
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sds import SDS, Config
 from dreamlab.systems.handover import continue_from
@@ -89,6 +91,38 @@ def test_normals_are_rendered_for_guidance_that_looks_at_them() -> None:
     recorder.needs_normals = True
     Stage("nerf", toy_stage(), recorder, seed=0, device=CPU).step(0)
     assert recorder.renders[0].normal is not None
+
+
+@pytest.mark.parametrize("kind", ["alpha", "facing"])
+def test_pixels_take_the_guidances_gradient_by_their_weight(kind: str):
+    """The loss is the sum of the squared colours: without weights its gradient is 2 c."""
+
+    class Sum(Recorder):
+        def __call__(self, render, cameras, progress, generator):
+            self.cameras = cameras
+            render.rgb.retain_grad()
+            super().__call__(render, cameras, progress, generator)
+            return GuidanceOutput(render.rgb.square().sum())
+
+    recorder = Sum()
+    stage = Stage("nerf", toy_stage(pixel_weight=kind, losses={}), recorder, seed=0, device=CPU)
+    received: list[torch.Tensor] = []
+    honest = stage.renderer
+
+    def watched(*arguments, **options):
+        render = honest(*arguments, **options)
+        render.rgb.register_hook(received.append)
+        return render
+
+    watched.update = honest.update
+    stage.renderer = watched
+    stage.focus = lambda particle: None
+    stage.step(0)
+    (render,) = recorder.renders
+    assert render.normal is not None or kind == "alpha"
+    weights = pixel_weights(render, recorder.cameras, kind)
+    assert 0 < weights.max() and weights.min() < 0.5
+    torch.testing.assert_close(received[0], weights * 2 * render.rgb.detach())
 
 
 def test_every_view_of_a_step_has_its_own_background() -> None:

@@ -17,8 +17,8 @@ pictures, and g is zero at
 
 The paper's code has w = 1, t in [0.05, 0.95] and s = 7.5, as here.
 
-Source: Hertz et al., Delta Denoising Score (2023), and its published code; for radiance fields: Park et al., ED-NeRF
-(2024).
+Source: Hertz et al., Delta Denoising Score (2023), with the hyperparameters of its code; for
+radiance fields: Park et al., ED-NeRF (2024).
 """
 
 from dataclasses import dataclass, field, replace

@@ -95,7 +95,7 @@ def test_normals_are_rendered_for_guidance_that_looks_at_them() -> None:
 
 @pytest.mark.parametrize("kind", ["alpha", "facing"])
 def test_pixels_take_the_guidances_gradient_by_their_weight(kind: str):
-    """The loss is the sum of the squared colours: without weights its gradient is 2 c."""
+    """The loss is the sum of the squared colours c: without weights its gradient is 2 c."""
 
     class Sum(Recorder):
         def __call__(self, render, cameras, progress, generator):

@@ -130,10 +130,10 @@ class RayCluster:
         self.capacity = sum(number for _, number in fits)
         """How many runs fit into it."""
         if self.capacity == 0:
-            sizes = [f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}" for _, has in resources]
+            sizes = {f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}" for _, has in resources}
             raise InputError(
                 f"no node of the cluster has {share.cpus:g} CPUs and {gpus:g} GPUs; they have "
-                f"{', '.join(sizes)}.",
+                f"{', '.join(sorted(sizes))}.",
                 "ask for less with --ray-cpus and --ray-gpus, or add a node.",
             )
 

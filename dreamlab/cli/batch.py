@@ -1,6 +1,8 @@
 """`dreamlab batch`: a file of prompts becomes a folder of models with a contact sheet."""
 
 import json as json_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from rich.table import Table
 from dreamlab.cli.options import (
     DeviceOption,
     Overrides,
+    RayOption,
     WorkersOption,
     complete_quality,
     complete_recipe,
@@ -22,6 +25,8 @@ from dreamlab.core.run_folder import slug
 if TYPE_CHECKING:
     from dreamlab.jobs.batch.estimate import Estimate
     from dreamlab.jobs.batch.plan import Plan
+    from dreamlab.jobs.queue.process import Starter
+    from dreamlab.jobs.queue.ray_cluster import Share
     from dreamlab.training.events import Event
 
 EXAMPLES = """
@@ -32,6 +37,8 @@ Examples:
   dreamlab batch matrix.yaml --dry-run
 
   dreamlab batch table.csv --workers 2 --output runs/table export.max_faces=5000
+
+  dreamlab batch matrix.yaml --ray auto --output /shared/matrix
 
 The same command goes on with a batch that was stopped, and tries rows that failed once more.
 """
@@ -83,6 +90,20 @@ def batch(
     ] = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
+    ray: RayOption = None,
+    ray_cpus: Annotated[
+        float | None,
+        typer.Option("--ray-cpus", metavar="N", min=0.0, help="CPUs a row takes; 1 if not given."),
+    ] = None,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--ray-gpus",
+            metavar="N",
+            min=0.0,
+            help="GPUs a row takes, 0.5: half of one; 1 if not given, 0 if the cluster has none.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show all rows and what they take; run nothing.")
     ] = False,
@@ -108,6 +129,7 @@ def batch(
             return
         if file is None:
             raise InputError("there is no file.", "say which: dreamlab batch prompts.txt.")
+        share = share_of(ray, ray_cpus, ray_gpus, device)
         from dreamlab.jobs.batch.files import read_rows
 
         common = {"recipe": recipe, "quality": quality}
@@ -122,7 +144,8 @@ def batch(
         if dry_run:
             _show(output, plan, place, workers or 1)
         else:
-            _run(output, plan, place, file.stem, device, workers, metrics)
+            with places(place, device, workers, ray, share) as found:
+                _run(output, plan, place, file.stem, metrics, *found)
 
 
 def _show(output: Output, plan: "Plan", place: Path, workers: int) -> None:
@@ -182,32 +205,70 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def share_of(
+    ray: str | None, cpus: float | None, gpus: float | None, device: str
+) -> "Share | None":
+    """Read what a row takes of a cluster; None: there is none."""
+    if ray is None:
+        if (cpus, gpus) != (None, None):
+            raise InputError(
+                "--ray-cpus and --ray-gpus are about a cluster.", "say which one with --ray."
+            )
+        return None
+    if device != "auto":
+        raise InputError(
+            f"--device {device} cannot be kept by a cluster.",
+            "use --ray-gpus 1 for rows on graphics cards, --ray-gpus 0 for rows on the CPU.",
+        )
+    from dreamlab.jobs.queue.ray_cluster import Share
+
+    return Share(1.0 if cpus is None else cpus, gpus)
+
+
+@contextmanager
+def places(
+    place: Path, device: str, workers: int | None, ray: str | None, share: "Share | None"
+) -> Iterator[tuple[list[str], "Starter | None"]]:
+    """Find where rows are run: the device of each at a time, and what starts them."""
+    if ray is None or share is None:
+        from dreamlab.jobs.queue.devices import find_devices, slots
+
+        yield slots(find_devices() if device == "auto" else [device], workers), None
+        return
+    from dreamlab.jobs.batch.run import make_folder
+    from dreamlab.jobs.queue.ray_cluster import connected
+
+    with connected(ray, share) as cluster:
+        make_folder(place)
+        cluster.check(place)
+        yield cluster.slots(workers), cluster.start
+
+
 def _run(
     output: Output,
     plan: "Plan",
     place: Path,
     title: str,
-    device: str,
-    workers: int | None,
     metrics: bool,
+    devices: list[str],
+    start: "Starter | None",
 ) -> None:
     from dreamlab.jobs.batch.results import exit_code
     from dreamlab.jobs.batch.run import carry_out
-    from dreamlab.jobs.queue.devices import find_devices, slots
     from dreamlab.training.stop import StopFlag, stop_on_signals
 
-    devices = find_devices() if device == "auto" else [device]
     output.event("batch", folder=str(place), rows=len(plan.rows))
     output.note(f"{len(plan.rows)} rows in {place}")
     with stop_on_signals(StopFlag()) as stop:
         results = carry_out(
             plan,
             place,
-            slots(devices, workers),
+            devices,
             title=title,
             stop=stop,
             metrics=metrics,
             on_event=lambda event: tell(output, event),
+            start=start,
         ).gather()
     for result in results:
         if result["state"] == "failed":

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dreamlab.cli.options import DeviceOption, OutputOption, Overrides, QualityOption, RecipeOption
+from dreamlab.cli.options import (
+    DeviceOption,
+    OutputOption,
+    Overrides,
+    QualityOption,
+    RayOption,
+    RecipeOption,
+    WorkersOption,
+)
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
 from dreamlab.cli.progress import Display, display
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
@@ -27,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command("growth")(growth)
     group.command("pgc")(pgc)
     group.command("api")(api)
+    group.command("batch")(batch)
     app.add_typer(group)
 
 
@@ -132,6 +141,43 @@ def api(
             output.text(f"{name.replace('_', ' ')}: {value:g}")
         verdict = "met" if load.p95 <= GOAL_MS else "missed"
         output.text(f"goal: p95 <= {GOAL_MS:g} ms, {verdict}")
+
+
+def batch(
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many.")] = 100,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="That a row sleeps.")] = 0.5,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where; removed afterwards."),
+    ] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time what a batch costs beside the work of its rows, which sleep, here or on a cluster."""
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.cli.batch import places
+        from dreamlab.evaluation.speed.batch import measure
+
+        share = None
+        if ray is not None:
+            from dreamlab.jobs.queue.ray_cluster import Share
+
+            share = Share(1.0, 0.0)
+        device = "auto" if ray else "cpu"
+        with TemporaryDirectory(dir=folder) as name:
+            place = Path(name)
+            with places(place, device, workers, ray, share) as (devices, start):
+                took = measure(place, devices, start, rows=rows, sleep=seconds)
+        figures = {"wall": took.wall, "row_overhead": took.row_overhead, "row_cpu": took.row_cpu}
+        output.event("result", rows=rows, places=took.places, sleep=seconds, **figures)
+        output.text(
+            f"{rows} rows of {seconds:g} s on {took.places} places in {took.wall:.1f} s: overhead "
+            f"{took.row_overhead:.3f} s of a place a row, CPU time of the leading process "
+            f"{took.row_cpu * 1e3:.0f} ms a row"
+        )
 
 
 def growth(

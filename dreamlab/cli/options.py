@@ -59,6 +59,14 @@ WorkersOption = Annotated[
         "--workers", "-j", min=1, metavar="N", help="Runs at a time; one a device if not given."
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="Run rows on all nodes of the Ray cluster that this machine belongs to.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

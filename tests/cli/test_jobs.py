@@ -110,6 +110,18 @@ def test_a_batch_without_a_file_and_a_file_that_is_none_are_told():
     assert "cannot read" in call("batch", "none.txt", code=2)[0]["message"]
 
 
+def test_a_cluster_is_asked_for_as_a_whole_and_needs_its_package(monkeypatch):
+    Path("balls.txt").write_text("a ball\n")
+    batch = ("batch", "balls.txt", "--quality", "draft")
+    assert "which one with --ray" in call(*batch, "--ray-gpus", "1", code=2)[0]["fix"]
+    assert "--ray-gpus 1" in call(*batch, "--ray", "auto", "--device", "cuda", code=2)[0]["fix"]
+    (error,) = call(*batch, "--ray", "auto", "--ray-cpus", "0", "--ray-gpus", "0", code=2)
+    assert "above 0" in error["fix"]
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    (error,) = call(*batch, "--ray", "auto", code=3)
+    assert "dreamlab[cluster]" in error["fix"] and not Path("runs").exists()
+
+
 def test_a_misspelt_key_is_refused_before_torch_is_loaded(place):
     Path("a.csv").write_text("promt\na\n")
     code = (

@@ -2,7 +2,8 @@
 
 Environment: FAKE_STEPS (of a run), FAKE_EVERY (steps between two checkpoints), FAKE_SECONDS (of a
 step), FAKE_END (what happens at the first step of an attempt: an exit code of `core.errors`, "kill"
-or "crash").
+or "crash"), FAKE_HOST (name of this machine), FAKE_STALE (age at which another machine's lock is
+nobody's, s).
 The trace of a run has a line `pid step` for every step that any process made.
 """
 
@@ -13,7 +14,7 @@ import time
 
 from dreamlab.core.errors import DreamlabError, ExitCode
 from dreamlab.core.run_folder import RunFolder, write_text
-from dreamlab.jobs import retry, state
+from dreamlab.jobs import lock, retry, state
 from dreamlab.jobs.control import listening
 from dreamlab.jobs.queue import worker
 from dreamlab.training.stop import StopFlag
@@ -58,5 +59,9 @@ def fail_if_told(folder: RunFolder) -> None:
 
 if __name__ == "__main__":
     retry.PAUSE_SECONDS = 0.01
-    worker._carry_out = carry_out
-    sys.exit(worker.main())
+    if "FAKE_HOST" in os.environ:
+        state.host = lambda: os.environ["FAKE_HOST"]
+    if "FAKE_STALE" in os.environ:
+        lock.STALE_SECONDS = float(os.environ["FAKE_STALE"])
+        lock.BEAT_SECONDS = lock.STALE_SECONDS / 10
+    sys.exit(worker.main(work=carry_out))

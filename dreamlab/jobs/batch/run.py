@@ -21,6 +21,7 @@ from dreamlab.jobs.batch.results import Results
 from dreamlab.jobs.generate import write_record
 from dreamlab.jobs.lock import BusyError
 from dreamlab.jobs.queue import actions
+from dreamlab.jobs.queue.process import Starter
 from dreamlab.jobs.queue.supervisor import POLL_SECONDS, WORKER, Supervisor
 from dreamlab.training.events import Event, Listener
 from dreamlab.training.stop import StopFlag
@@ -44,6 +45,7 @@ def carry_out(
     metrics: bool = False,
     on_event: Listener = lambda event: None,
     command: Sequence[str] = WORKER,
+    start: Starter | None = None,
 ) -> Results:
     """Run the rows of a batch until all have ended or `stop` is set.
 
@@ -56,9 +58,28 @@ def carry_out(
         metrics: put the training metrics of every stage into the results.
         on_event: as for `Supervisor`.
         command: that starts a worker.
+        start: as for `Supervisor`.
 
     Raises:
         InputError: another process carries out this batch, or its folder cannot be written.
+    """
+    make_folder(folder)
+    results = Results(folder, plan.rows, title, metrics=metrics)
+    try:
+        with lock.hold(folder / LOCK):
+            _Batch(plan, folder, devices, results, on_event, command, start).run(stop)
+    except BusyError:
+        raise BusyError(
+            f"another process carries out the batch in {folder}.", "wait for it, or stop it first."
+        ) from None
+    return results
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a batch, if it is not there.
+
+    Raises:
+        InputError: it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,15 +88,6 @@ def carry_out(
             f"cannot write to {folder}: {error.strerror or error}.",
             "choose a folder you may write to with --output.",
         ) from None
-    results = Results(folder, plan.rows, title, metrics=metrics)
-    try:
-        with lock.hold(folder / LOCK):
-            _Batch(plan, folder, devices, results, on_event, command).run(stop)
-    except BusyError:
-        raise BusyError(
-            f"another process carries out the batch in {folder}.", "wait for it, or stop it first."
-        ) from None
-    return results
 
 
 class _Batch:
@@ -89,6 +101,7 @@ class _Batch:
         results: Results,
         on_event: Listener,
         command: Sequence[str],
+        start: Starter | None,
     ) -> None:
         runnable = [row for row in plan.rows if row.config is not None]
         self.folder, self.results, self.on_event = folder, results, on_event
@@ -98,6 +111,7 @@ class _Batch:
             only={row.name for row in runnable},
             on_event=self._listen,
             command=command,
+            start=start,
         )
         self.waiting = sorted(runnable, key=lambda row: (-row.row.priority, row.number))
         self.waiting.reverse()  # the next one is the last

@@ -12,9 +12,6 @@ Which of several workers has a run is decided by the run's lock alone.
 """
 
 import logging
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -30,6 +27,7 @@ from dreamlab.jobs.control import read_request
 from dreamlab.jobs.lock import BusyError
 from dreamlab.jobs.queue.actions import answer
 from dreamlab.jobs.queue.index import Entry, Index
+from dreamlab.jobs.queue.process import Process, Starter, local_starter
 from dreamlab.jobs.queue.retention import Retention, enforce
 from dreamlab.jobs.queue.worker import NOT_MINE
 from dreamlab.training.events import Event, Listener
@@ -37,7 +35,6 @@ from dreamlab.training.stop import StopFlag
 
 logger = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "dreamlab.jobs.queue.worker")
-WORKER_OUTPUT = "worker.txt"
 POLL_SECONDS = 0.25
 SCAN_SHARE = 0.05
 """Most of its time that an idle supervisor spends looking for work."""
@@ -51,7 +48,7 @@ GRACE_SECONDS = 60.0
 class _Worker:
     """A process that was started for a run."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     folder: RunFolder
     device: str
     record: state.Job
@@ -70,6 +67,7 @@ class Supervisor:
         only: Collection[str] | None = None,
         on_event: Listener = lambda event: None,
         command: Sequence[str] = WORKER,
+        start: Starter | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -80,10 +78,12 @@ class Supervisor:
             only: names of the run folders to look after; None: all.
             on_event: is told of runs that "begin" and "end", and of each "warning".
             command: that starts a worker.
+            start: starts such a command somewhere; None: on this machine.
         """
         self.parent, self.devices = parent, list(devices)
         self.retention, self.only = retention or Retention(), only
         self.on_event, self.command = on_event, list(command)
+        self.start_process = start or local_starter(self.devices)
         self.index = Index(parent)
         self.is_full = False
         """Whether no run begins because the quota is exceeded."""
@@ -145,7 +145,6 @@ class Supervisor:
         self._is_ending = True
         for worker in self._workers:
             worker.process.kill()
-            worker.process.wait()
         self._reap()
 
     def _entries(self) -> list[Entry]:
@@ -162,11 +161,10 @@ class Supervisor:
             if code is None:
                 continue
             self._workers.remove(worker)
-            assert worker.process.stdin is not None
-            worker.process.stdin.close()
             self._scanned = -float("inf")  # a device is free
             if code != NOT_MINE:
-                self._settle(worker.folder, _phrase(code), worker.record if code else None)
+                before = worker.record if code else None
+                self._settle(worker.folder, worker.process.reason(), before)
                 self._tell("end", worker.folder, exit_code=code)
 
     def _settle(self, folder: RunFolder, reason: str, before: state.Job | None = None) -> None:
@@ -228,31 +226,14 @@ class Supervisor:
         return free
 
     def _start(self, folder: RunFolder, device: str) -> None:
-        command = [*self.command, str(folder.root), "--device", device, "--leash"]
         try:
             record = state.read_record(folder)
-            with open(folder.root / WORKER_OUTPUT, "ab") as output:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,  # never written to: see worker.py
-                    stdout=output,
-                    stderr=output,
-                    env=self._environment(),
-                    start_new_session=True,  # Ctrl-C reaches the supervisor alone
-                )
+            process = self.start_process(folder, device, self.command)
         except (OSError, InputError) as error:
             self._warn(f"cannot start a worker for {folder.root}: {error}")
             return
         self._workers.append(_Worker(process, folder, device, record))
         self._tell("begin", folder, device=device)
-
-    def _environment(self) -> dict[str, str]:
-        """Share the processor among workers that run on it."""
-        on_cpu = self.devices.count("cpu")
-        if on_cpu < 2 or "OMP_NUM_THREADS" in os.environ:
-            return dict(os.environ)
-        threads = max(1, (os.cpu_count() or 1) // on_cpu)
-        return {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def _prune(self) -> None:
         """Keep to the quota, as far as that is allowed."""
@@ -280,14 +261,3 @@ class Supervisor:
     def _warn(self, message: str) -> None:
         logger.warning("%s", message)
         self.on_event(Event("warning", {"message": message}))
-
-
-def _phrase(code: int) -> str:
-    """Say how a process ended."""
-    if code >= 0:
-        return f"its process broke off with exit status {code}; see {WORKER_OUTPUT}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"its process was ended by {name}"

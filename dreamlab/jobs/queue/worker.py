@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -24,14 +24,34 @@ from dreamlab.jobs import state
 from dreamlab.jobs.lock import BusyError
 from dreamlab.training.stop import SIGNALS, StopFlag
 
+Work = Callable[[RunFolder, str, StopFlag], int]
 NOT_MINE = 75
 """Exit status: another process has the run, or it need not be run (EX_TEMPFAIL)."""
 BROKEN = 1
 """Exit status: an error that is no `DreamlabError`; it is in the run's log and record."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a run and return the exit status."""
+def carry_out_run(folder: RunFolder, device: str, stop: StopFlag) -> int:
+    """Train and export a run, which this process holds, and return the exit status."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the command line, before torch
+    from dreamlab.jobs.generate import carry_out
+
+    try:
+        outcome = carry_out(folder, device=device, stop=stop)
+    except DreamlabError as error:
+        return int(error.code)
+    except Exception:  # is in the run's log, with its traceback
+        return BROKEN
+    return int(ExitCode.STOPPED if outcome.was_stopped else ExitCode.DONE)
+
+
+def main(arguments: Sequence[str] | None = None, work: Work = carry_out_run) -> int:
+    """Carry out a run and return the exit status.
+
+    Args:
+        arguments: of the command line.
+        work: what is done with the run; told the run folder, the device and when to end.
+    """
     parser = argparse.ArgumentParser(prog="dreamlab.jobs.queue.worker")
     parser.add_argument("run", type=Path)
     parser.add_argument("--device", default="auto")
@@ -48,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not may_begin(folder):
                 return NOT_MINE
             state.begin(folder, options.device, is_queued=True)
-            return _carry_out(folder, options.device, stop)
+            return work(folder, options.device, stop)
     except BusyError:
         return NOT_MINE
     except DreamlabError as error:  # the folder is gone, or its record is damaged
@@ -78,19 +98,6 @@ def hand_back_at_end_of_input(stop: StopFlag) -> None:
     while os.read(0, 1024):
         pass
     stop.set("hand_back")
-
-
-def _carry_out(folder: RunFolder, device: str, stop: StopFlag) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the command line, before torch
-    from dreamlab.jobs.generate import carry_out
-
-    try:
-        outcome = carry_out(folder, device=device, stop=stop)
-    except DreamlabError as error:
-        return int(error.code)
-    except Exception:  # is in the run's log, with its traceback
-        return BROKEN
-    return int(ExitCode.STOPPED if outcome.was_stopped else ExitCode.DONE)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import groupby, pairwise
 
 import fake_supervisor
 import pytest
+from traces import check_attempts
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
@@ -64,21 +64,4 @@ def test_whoever_is_killed_whenever_each_run_is_done_once(tmp_path, new_run, rou
         codes = [process.wait(LIMIT) for process in supervisors]
     assert codes == [0, 0]
     for run in runs:
-        check(run)
-
-
-def check(run: RunFolder) -> None:
-    """The trace is one attempt after the other, each from the checkpoint of the one before."""
-    lines = [tuple(map(int, s.split())) for s in (run.root / "trace.txt").read_text().splitlines()]
-    attempts = [
-        (pid, [step for _, step in steps])
-        for pid, steps in groupby(lines, key=lambda line: line[0])
-    ]
-    assert len({pid for pid, _ in attempts}) == len(attempts), "two processes took turns"
-    for _, steps in attempts:
-        assert steps == list(range(steps[0], steps[-1] + 1))
-    assert attempts[0][1][0] == 1 and attempts[-1][1][-1] == STEPS
-    for (_, before), (_, after) in pairwise(attempts):
-        assert before[-1] - EVERY < after[0] <= before[-1] + 1, "more was lost than since the last"
-    assert (run.exports / "model.glb").read_text() == str(STEPS)
-    assert not list(run.root.glob(".job.json*.part*"))
+        check_attempts(run, STEPS, EVERY)

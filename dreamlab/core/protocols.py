@@ -207,6 +207,15 @@ class Adopting(Protocol):
 
 
 @runtime_checkable
+class Resizing(Protocol):
+    """A part whose tensors take the sizes of the state that is loaded into it."""
+
+    def resize(self, num_vertices: int, num_triangles: int, /) -> None:
+        """Make room for another mesh."""
+        ...
+
+
+@runtime_checkable
 class AdoptingSplats(Protocol):
     """A representation that can become given Gaussians."""
 

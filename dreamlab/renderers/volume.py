@@ -186,7 +186,7 @@ class VolumeRenderer(RendererBase[Field]):
             rays = _pack(origins, directions, generator if training else None)
             behind = self.behind(directions, background, generator=generator, training=training)
             columns = (self._trace if training else self._trace_in_chunks)(rays, shading, wanted)
-            images = {
+            images: dict[str, Any] = {
                 name: column.reshape(*directions.shape[:3], -1) for name, column in columns.items()
             }
             if normals and self.config.normals == "depth":

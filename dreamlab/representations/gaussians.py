@@ -2,11 +2,13 @@
 
 A Gaussian has a mean, standard deviations exp(l) along its own axes, a rotation q, an opacity
 sigmoid(a) and an albedo sigmoid(c), sRGB. The colour does not depend on the view, since that lets
-score distillation cheat, unless `color_degree` asks for spherical harmonics, whose coefficients h
-are added to the albedo by direction (`core/harmonics.py`). Parameters have room for `max_count`
-Gaussians, of which the `alive` ones are drawn; density control (`density_control.py`) moves dead
-ones to where more are needed. So shapes of tensors never change, and neither do checkpoints and
-optimiser states.
+score distillation cheat, unless `color_degree` D asks for spherical harmonics, whose coefficients h
+are added to the albedo by direction (`core/harmonics.py`). They are zero at first, and those of
+degree k <= D stay as they are until progress k/D `all_degrees_at`.
+
+Parameters have room for `max_count` Gaussians, of which the `alive` ones are drawn; density control
+(`density_control.py`) moves dead ones to where more are needed. So shapes of tensors never change,
+and neither do checkpoints and optimiser states.
 
 With the kernel `exponential` each Gaussian learns a shape beta = 1 + 7 sigmoid(b) and is drawn as
 the generalised exponential of `ops.splat.splat`; it starts as a Gaussian, beta = 2.
@@ -17,7 +19,8 @@ the albedo alone, the mean over all directions.
 Regularisers, means over living Gaussians: `opacity_mean`, `scale_mean` (world units), `anisotropy`,
 the logarithm of the largest over the middle standard deviation, which pulls needles to discs.
 
-Source: Kerbl et al. 2023 (3D Gaussian splatting); Tang et al. 2024 (DreamGaussian) for text to 3D.
+Source: Kerbl et al. 2023 (3D Gaussian splatting; degrees one after another: section 7.1); Tang et
+al. 2024 (DreamGaussian) for text to 3D.
 """
 
 import math
@@ -61,6 +64,9 @@ class Config:
     color_degree: int = 0
     """Degree of the spherical harmonics that colours depend on the view with, 0 to 3; 0 for colours
     that are the same from all sides."""
+    all_degrees_at: float = 0.0
+    """Fraction of the stage from which all degrees are learned; before, one more after another.
+    0 for all from the beginning."""
     kernel: Literal["gaussian", "exponential"] = "gaussian"
     """What is drawn: Gaussians, or generalised exponentials whose sharpness is learned."""
     control: Control = field(default_factory=Control)
@@ -79,6 +85,8 @@ class Config:
             raise ValueError(f"opacity must be in (0, 1), got {self.opacity}")
         if not 0 <= self.color_degree <= MAX_DEGREE:
             raise ValueError(f"color_degree must be 0 to {MAX_DEGREE}, got {self.color_degree}")
+        if not 0 <= self.all_degrees_at <= 1:
+            raise ValueError(f"all_degrees_at must be in [0, 1], got {self.all_degrees_at}")
 
 
 class Gaussians(nn.Module):
@@ -104,6 +112,7 @@ class Gaussians(nn.Module):
         if config.color_degree > 0:
             bases = bases_above_zero(config.color_degree)
             self.harmonics = nn.Parameter(torch.zeros(room, bases, 3))
+        self._learned_degree = config.color_degree
         self.shape_logit: nn.Parameter | None = None
         if config.kernel == "exponential":
             start = (2 - LEAST_SHAPE) / (MOST_SHAPE - LEAST_SHAPE)
@@ -141,8 +150,11 @@ class Gaussians(nn.Module):
         return groups
 
     def set_progress(self, progress: float) -> None:
-        """Forget what was indexed: the Gaussians may have moved."""
+        """Open degrees for `progress` in [0, 1], and forget what was indexed: it may have moved."""
         self._index = None
+        most, until = self.config.color_degree, self.config.all_degrees_at
+        share = 1.0 if progress >= until else progress / until
+        self._learned_degree = math.floor(most * share + 1e-9)
 
     def splats(self) -> Splats:
         """Return the living Gaussians; differentiable."""
@@ -157,9 +169,16 @@ class Gaussians(nn.Module):
             self.log_scale[rows].exp(),
             self.opacity_logit[rows].sigmoid(),
             self.color_logit[rows].sigmoid(),
-            None if self.harmonics is None else self.harmonics[rows],
+            None if self.harmonics is None else self._partly_learned(self.harmonics[rows]),
             shapes,
         )
+
+    def _partly_learned(
+        self, harmonics: Float[Tensor, "gaussians bases 3"]
+    ) -> Float[Tensor, "gaussians bases 3"]:
+        """Return the same coefficients, with a gradient to those of open degrees alone."""
+        learned = bases_above_zero(self._learned_degree)
+        return torch.cat([harmonics[:, :learned], harmonics[:, learned:].detach()], dim=1)
 
     def observe(
         self, gradient: Float[Tensor, " gaussians"], seen: Bool[Tensor, " gaussians"]

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import torch
+from torch import nn
+
 from dreamlab.core.errors import InputError
-from dreamlab.core.protocols import Adopting, AdoptingSplats, Splats
+from dreamlab.core.protocols import Adopting, AdoptingSplats, Resizing, Splats, Splatted
 from dreamlab.systems.assets import Asset
 from dreamlab.systems.stage import Stage
 from dreamlab.systems.surface import surface_of
@@ -12,9 +15,10 @@ from dreamlab.systems.surface import surface_of
 def continue_from(stage: Stage, previous: Stage) -> None:
     """Let `stage` take over the object of the stage before.
 
-    The same representation goes on as it is; another one adopts the object's surface and colours.
-    The renderer's state comes along if its settings are the same. Each particle takes over one of
-    the particles before, in their order.
+    The same representation goes on as it is if its settings give its tensors the same sizes.
+    Otherwise, as between grids of different resolution, it adopts Gaussians as Gaussians, and of
+    everything else the surface and the colours. The renderer's state comes along if its settings
+    are the same. Each particle takes over one of the particles before, in their order.
 
     Raises:
         InputError: this representation cannot become a mesh, or there is no surface yet.
@@ -28,21 +32,36 @@ def continue_from(stage: Stage, previous: Stage) -> None:
 
 
 def _continue_particle(stage: Stage, previous: Stage) -> None:
-    mine, theirs = stage.parts["representation"], previous.parts["representation"]
-    if mine.name == theirs.name:
-        state = previous.representation.state_dict()
-        stage.load_part("representation", stage.representation, state)
-    elif isinstance(stage.representation, Adopting):
-        stage.representation.adopt(surface_of(previous), previous.representation.color_at)
+    mine: Any = stage.representation
+    theirs: Any = previous.representation
+    before, now = previous.parts["representation"].name, stage.parts["representation"].name
+    is_fitting = before == now and _sizes(mine) == _sizes(theirs)
+    if is_fitting or (before == now and not isinstance(mine, Adopting)):
+        stage.load_part("representation", mine, theirs.state_dict())
+    elif isinstance(mine, AdoptingSplats) and isinstance(theirs, Splatted):
+        mine.adopt_splats(theirs.splats())
+    elif isinstance(mine, Adopting):
+        mine.adopt(surface_of(previous), theirs.color_at)
     else:
         raise InputError(
-            f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {theirs.name} "
-            f"cannot become a {mine.name}.",
+            f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {before} "
+            f"cannot become a {now}.",
             f"set stages.{stage.name}.start_from to null, or use the same representation.",
         )
     if stage.parts["renderer"] == previous.parts["renderer"]:
         renderer: Any = previous.renderer
         stage.load_part("renderer", stage.renderer, renderer.state_dict())
+
+
+def _sizes(representation: nn.Module) -> dict[str, torch.Size]:
+    """Return the sizes of the tensors that settings decide; loading resizes the others."""
+    return {
+        f"{prefix}.{name}": tensor.shape
+        for prefix, part in representation.named_modules()
+        if not isinstance(part, Resizing)
+        for tensors in (part.named_parameters, part.named_buffers)
+        for name, tensor in tensors(recurse=False)
+    }
 
 
 def begin_with(stage: Stage, start: Asset | Splats) -> None:

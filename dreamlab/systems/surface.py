@@ -42,7 +42,14 @@ def surface_of(stage: Stage) -> Mesh:
     representation = stage.representation
     if isinstance(representation, Shape):
         with torch.no_grad():
-            return representation.triangles().to_mesh()
+            mesh = representation.triangles().to_mesh()
+        if len(mesh.faces) == 0:
+            raise InputError(
+                f"the mesh of stage {stage.name!r} has no triangles left.",
+                "lower its learning rates or the weights of its losses, or start from a larger "
+                "shape.",
+            )
+        return mesh
     if not isinstance(representation, Volume):
         raise InputError(
             f"stage {stage.name!r} makes a picture, which has no surface.",

@@ -119,7 +119,7 @@ def test_a_cluster_is_asked_for_as_a_whole_and_needs_its_package(monkeypatch):
     assert "above 0" in error["fix"]
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     (error,) = call(*batch, "--ray", "auto", code=3)
-    assert "dreamlab[cluster]" in error["fix"] and not Path("runs").exists()
+    assert ".[cluster]" in error["fix"] and not Path("runs").exists()
 
 
 def test_a_misspelt_key_is_refused_before_torch_is_loaded(place):

@@ -9,6 +9,7 @@ import trimesh
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
+from dreamlab.core.harmonics import bases_above_zero
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Refining, Representation, Splatted, Volume
 from dreamlab.ops.splat.project import rotation_matrices
@@ -168,6 +169,36 @@ def observe(gaussians, gradient):
     gaussians.observe(gradient, torch.ones(len(gradient), dtype=torch.bool))
 
 
+@pytest.mark.parametrize(
+    ("progress", "learned"),
+    [(0.0, 0), (0.19, 0), (0.2, 1), (0.4, 2), (0.59, 2), (0.6, 3), (1.0, 3)],
+)
+def test_degrees_are_learned_one_after_another_and_seen_all_the_time(progress, learned):
+    gaussians = small(color_degree=3, all_degrees_at=0.6)
+    assert gaussians.harmonics is not None
+    with torch.no_grad():
+        gaussians.harmonics.copy_(torch.randn(gaussians.harmonics.shape, generator=seeded(3)))
+    seen = gaussians.splats().harmonics
+    gaussians.set_progress(progress)
+    splats = gaussians.splats()
+    assert splats.harmonics is not None and seen is not None
+    assert torch.equal(splats.harmonics, seen)
+    before = gaussians.harmonics.detach().clone()
+    optimizer = torch.optim.Adam([gaussians.harmonics], lr=0.1, eps=1e-15)
+    splats.colors_from(torch.tensor([[3.0, 1.0, 2.0]])).sum().backward()
+    optimizer.step()
+    moved = (gaussians.harmonics != before).any(dim=0).any(dim=-1)
+    assert moved.tolist() == [index < bases_above_zero(learned) for index in range(15)]
+
+
+def test_all_degrees_are_learned_from_the_beginning_unless_asked_otherwise():
+    gaussians = small(color_degree=2)
+    gaussians.set_progress(0.0)
+    gaussians.splats().colors_from(torch.tensor([[3.0, 1.0, 2.0]])).sum().backward()
+    assert gaussians.harmonics is not None and gaussians.harmonics.grad is not None
+    assert gaussians.harmonics.grad[:60].abs().amax(dim=(0, 2)).all()
+
+
 def test_growth_keeps_company_to_the_largest_gradients():
     gaussians = small(control={"share": 0.1, "split_above": 10.0})
     gradient = torch.rand(60, generator=seeded(2))
@@ -290,6 +321,7 @@ def test_needles_are_anisotropic_and_discs_are_not():
         {"radius": 2.0},
         {"opacity": 1.0},
         {"color_degree": 4},
+        {"all_degrees_at": 1.5},
     ],
 )
 def test_wrong_settings_are_refused(settings):

@@ -1,13 +1,19 @@
+import numpy as np
 import pytest
 import torch
 from recorder import Recorder
+from torch.testing import assert_close
 from toy_run import BallPrior, toy_stage
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.mesh import Mesh
+from dreamlab.core.protocols import Splatted
 from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.guidance.pixel_weights import pixel_weights
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sds import SDS, Config
+from dreamlab.representations.dmtet import TetrahedralMesh
+from dreamlab.representations.textured_mesh import TexturedMesh
 from dreamlab.systems.handover import continue_from
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
@@ -264,6 +270,87 @@ def test_a_field_becomes_a_mesh_that_looks_the_same_and_learns_on() -> None:
     assert {"guidance", "normal_consistency"} <= result.metrics.keys()
     for group in mesh.parameter_groups().values():
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in group)
+
+
+def mesh_of(stage: Stage) -> TetrahedralMesh:
+    assert isinstance(stage.representation, TetrahedralMesh)
+    return stage.representation
+
+
+def dmtet_stage(resolution: int, **changes) -> Stage:
+    representation = MESH["representation"] | {"resolution": resolution, **changes}
+    return make_stage(toy_stage(**(MESH | {"representation": representation})))
+
+
+def test_a_mesh_goes_on_on_a_finer_grid_with_its_shape_and_colours(monkeypatch) -> None:
+    monkeypatch.setattr("dreamlab.representations.colors.STEPS", 60)
+    coarse, fine = dmtet_stage(8), dmtet_stage(16)
+    shape = mesh_of(coarse)
+    with torch.no_grad():
+        shape.distance.copy_((shape.grid.positions - 0.1).norm(dim=1) - 0.6)
+        shape.features.table.fill_(5.0)
+    colors = shape.color_at(torch.zeros(1, 3))
+    assert (colors - 0.5).abs().max() > 0.1, "what is handed over differs from the beginning"
+    continue_from(fine, coarse)
+    cameras = coarse.view_around(4)
+    before, after = (stage.render(cameras, 32, 32) for stage in (coarse, fine))
+    outlines = before.alpha > 0.5, after.alpha > 0.5
+    assert (outlines[0] & outlines[1]).sum() / (outlines[0] | outlines[1]).sum() > 0.95
+    covered = (outlines[0] & outlines[1])[..., 0]
+    assert (before.rgb - after.rgb)[covered].abs().mean() < 0.02
+    fine.step(0)
+    gradient = mesh_of(fine).distance.grad
+    assert gradient is not None and gradient.isfinite().all() and gradient.any()
+
+
+def test_the_same_grid_goes_on_as_it_is_even_if_a_schedule_of_it_has_changed() -> None:
+    first, second = dmtet_stage(8), dmtet_stage(8, all_levels_at=0.5)
+    with torch.no_grad():
+        mesh_of(first).offset.normal_(generator=torch.Generator().manual_seed(0))
+    continue_from(second, first)
+    mine, theirs = mesh_of(second).parameters(), mesh_of(first).parameters()
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_a_given_mesh_goes_on_triangle_for_triangle_though_loading_resizes_it() -> None:
+    painted = shiny_stage().representation
+    config = shiny_stage(representation=painted | {"material": None}, shading={})
+    first, second = make_stage(config), make_stage(config, seed=1)
+    corners = np.array([[0, 0, 0.5], [0.5, 0, 0], [0, 0.5, 0], [-0.5, -0.5, 0]], dtype=np.float32)
+    tri = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+    assert isinstance(first.representation, TexturedMesh)
+    first.representation.body.become(Mesh(corners, tri))
+    continue_from(second, first)
+    mine, theirs = (stage.representation.state_dict() for stage in (second, first))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_gaussians_go_on_as_they_are_where_there_is_room_for_more_and_for_harmonics() -> None:
+    splat = {"renderer": {"name": "splat", "background": {"name": "solid"}}, "losses": {}}
+    few = {"name": "gaussians", "count": 40, "max_count": 40}
+    first = make_stage(toy_stage(representation=few, **splat))
+    more = few | {"max_count": 60, "color_degree": 1}
+    second = make_stage(toy_stage(representation=more, **splat), seed=1)
+    continue_from(second, first)
+    mine, theirs = second.representation, first.representation
+    assert isinstance(mine, Splatted) and isinstance(theirs, Splatted)
+    before, after = theirs.splats(), mine.splats()
+    assert torch.equal(before.means, after.means)
+    for name in ("scales", "opacities", "colors"):
+        assert_close(getattr(after, name), getattr(before, name))
+    assert after.harmonics is not None and not after.harmonics.any()
+    less = make_stage(toy_stage(representation=few | {"count": 30, "max_count": 30}, **splat))
+    with pytest.raises(InputError, match="max_count to 40"):
+        continue_from(less, first)
+
+
+def test_a_mesh_that_has_vanished_cannot_be_handed_on() -> None:
+    first, second = dmtet_stage(8), dmtet_stage(12)
+    with torch.no_grad():
+        mesh_of(first).distance.fill_(1.0)
+    with pytest.raises(InputError, match="no triangles"):
+        continue_from(second, first)
 
 
 def test_a_mesh_cannot_become_a_field() -> None:

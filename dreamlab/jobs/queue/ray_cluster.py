@@ -84,7 +84,7 @@ def connected(address: str, share: Share) -> Iterator["RayCluster"]:
     except ImportError:
         raise MissingError(
             "--ray needs the package ray, which is not installed.",
-            'install it on every node: pip install "dreamlab[cluster]".',
+            'install it on every node: pip install -e ".[cluster]".',
         ) from None
     if "://" in address:
         raise InputError(

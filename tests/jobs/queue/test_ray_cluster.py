@@ -32,7 +32,7 @@ from dreamlab.jobs.queue import supervisor
 from dreamlab.jobs.queue.ray_cluster import Share, connected, look_at
 from dreamlab.training.stop import StopFlag
 
-pytest.importorskip("ray", reason='needs Ray: pip install "dreamlab[cluster]"')
+pytest.importorskip("ray", reason='needs Ray: pip install -e ".[cluster]"')
 pytestmark = pytest.mark.slow
 
 FAKE_WORKER = (sys.executable, fake_worker.__file__)

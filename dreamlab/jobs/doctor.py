@@ -22,7 +22,7 @@ Status = Literal["ok", "note", "problem"]
 PYTHONS = ((3, 11), (3, 13))
 OPTIONAL_PACKAGES = {
     "gradio": "the web interface: pip install -e '.[web]' in the clone",
-    "bpy": "FBX, USD and .blend: pip install -e '.[blender]' in the clone",
+    "bpy": "FBX, USD and .blend: pip install bpy in an environment of its own, see docs/blender.md",
     "tinycudann": "a native hash grid on CUDA; build it from its repository",
     "gsplat": "native splatting on CUDA: pip install gsplat",
 }

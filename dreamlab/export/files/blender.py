@@ -40,8 +40,8 @@ def check_formats(formats: Sequence[str]) -> None:
     if wanted and not _has_bpy():
         raise MissingError(
             f"Blender writes {' and '.join(wanted)}, and its package bpy is not installed.",
-            "run `pip install -e '.[blender]'` in the clone; where it does not fit this Python, "
-            f"install bpy for another one and set {VARIABLE} to its interpreter.",
+            "make a virtual environment of its own, run `pip install bpy` there and set "
+            f"{VARIABLE} to its interpreter (see docs/blender.md).",
         )
 
 

@@ -41,7 +41,7 @@ Plain = dict[str, Any]
 MAX_DEPTH = 32
 MAX_CHARACTERS = 200_000
 MAX_INTEGER_BITS = 64
-UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError)
+UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError)
 """What OmegaConf and PyYAML raise on content they cannot take."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

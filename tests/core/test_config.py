@@ -179,6 +179,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         "a: [1, 2",
         "- 1\n- 2",
         "just text",
+        "1",
         "3: 4",
         "a: 1\na: 2",
         "a: ${missing}",

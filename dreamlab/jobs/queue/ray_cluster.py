@@ -19,6 +19,9 @@ the same path. Who has a run is decided by its lock, and what becomes of it by i
   `lock.STALE_SECONDS`, nobody else takes the run.
 """
 
+# ray is an extra
+# pyright: reportMissingImports=false
+
 import logging
 import os
 import socket

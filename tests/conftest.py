@@ -12,6 +12,6 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: collecting garbage among it took a tenth of the time."""
+    """What is loaded by now stays, so garbage need not be looked for among it."""
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ never outlives the process that asks.
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,7 @@ def respond(desk: DeskProcess, line: str) -> dict[str, Any]:
         known = {"message": error.message, "fix": error.fix, "code": int(error.code)}
         return {"error": known}
     except Exception as error:  # one request must not end the process for all
+        traceback.print_exc()
         line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return {"error": {"message": line, "fix": "", "code": None}}
 

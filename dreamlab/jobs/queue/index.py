@@ -42,7 +42,6 @@ COLUMNS = (
     ("finished", "REAL"),
     ("is_favourite", "INTEGER"),
 )
-FROM_JOB = tuple(name for name, _ in COLUMNS if name in Job.__dataclass_fields__)
 ORDERS = {
     "newest": "created DESC, name DESC",
     "oldest": "created, name",

@@ -24,11 +24,6 @@ def run_link(name: str) -> str:
     return f"run?name={quote(name)}"
 
 
-def file_link(name: str, path: str) -> str:
-    """Return the address of a file of a run, relative to the pages."""
-    return f"api/v1/jobs/{quote(name)}/files/{quote(path)}"
-
-
 def badge(state: str) -> str:
     """Show a state as a coloured word."""
     word = STATE_WORDS.get(state, state)

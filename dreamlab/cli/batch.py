@@ -19,12 +19,14 @@ from dreamlab.cli.options import (
     complete_recipe,
 )
 from dreamlab.cli.output import JsonOption, Output, QuietOption, output_of, reported
+from dreamlab.cli.progress import Teller, display
 from dreamlab.core.errors import ExitCode, InputError
 from dreamlab.core.run_folder import slug
 
 if TYPE_CHECKING:
     from dreamlab.jobs.batch.estimate import Estimate
     from dreamlab.jobs.batch.plan import Plan
+    from dreamlab.jobs.batch.results import Results
     from dreamlab.jobs.queue.process import Starter
     from dreamlab.jobs.queue.ray_cluster import Share
     from dreamlab.training.events import Event
@@ -110,6 +112,15 @@ def batch(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Put the metrics of the training into the results.")
     ] = False,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            "--score",
+            metavar="MODEL",
+            help="Let an image-text model look at every export: judge, the embedded one, or a "
+            "folder or hub id of CLIP.",
+        ),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Write the JSON Schema of batch files and end.")
     ] = False,
@@ -143,9 +154,16 @@ def batch(
             output.warn(f"row {number} asks for the same as row {earlier}; it is made once.")
         if dry_run:
             _show(output, plan, place, workers or 1)
-        else:
-            with places(place, device, workers, ray, share) as found:
-                _run(output, plan, place, file.stem, metrics, *found)
+            return
+        if score is not None:
+            from dreamlab.evaluation.scores import find_model
+
+            find_model(score)
+        with places(place, device, workers, ray, share) as found:
+            results = _run(output, plan, place, file.stem, metrics, *found)
+        if score is not None:
+            results = _score(output, results, score)
+        _report(output, results)
 
 
 def _show(output: Output, plan: "Plan", place: Path, workers: int) -> None:
@@ -252,15 +270,14 @@ def _run(
     metrics: bool,
     devices: list[str],
     start: "Starter | None",
-) -> None:
-    from dreamlab.jobs.batch.results import exit_code
+) -> "Results":
     from dreamlab.jobs.batch.run import carry_out
     from dreamlab.training.stop import StopFlag, stop_on_signals
 
     output.event("batch", folder=str(place), rows=len(plan.rows))
     output.note(f"{len(plan.rows)} rows in {place}")
     with stop_on_signals(StopFlag()) as stop:
-        results = carry_out(
+        return carry_out(
             plan,
             place,
             devices,
@@ -269,7 +286,31 @@ def _run(
             metrics=metrics,
             on_event=lambda event: tell(output, event),
             start=start,
-        ).gather()
+        )
+
+
+def _score(output: Output, results: "Results", model: str) -> "Results":
+    """Let a model look at what was made, and write the results anew."""
+    from dreamlab.core.run_folder import RunFolder
+    from dreamlab.evaluation.scores import Made, load_scorer, score_runs
+
+    rows = [row for row in results.gather() if "glb" in row]
+    made = [Made(RunFolder(results.folder / row["run"]), row["prompt"]) for row in rows]
+    with display(output) as show:
+        tell_score = Teller(show)
+        problems = score_runs(
+            made, load_scorer(model), lambda done: tell_score("score", done / len(made))
+        )
+    for problem in problems:
+        output.warn(f"no scores: {problem}")
+    return results.renewed()
+
+
+def _report(output: Output, followed: "Results") -> None:
+    """Tell what came of the rows, and leave with the exit status that says so."""
+    from dreamlab.jobs.batch.results import exit_code
+
+    place, results = followed.folder, followed.gather()
     for result in results:
         if result["state"] == "failed":
             output.warn(f"row {result['row']} failed: {result['reason']}")

@@ -1,6 +1,5 @@
 """`dreamlab bench ...`: measure quality against ground truth, and the speed of the kernels."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from dreamlab.cli.options import (
     WorkersOption,
 )
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
-from dreamlab.cli.progress import Display, display
+from dreamlab.cli.progress import Teller, display
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
@@ -274,26 +273,6 @@ def pgc(
         output.event("result", files=[str(path) for path in files], comparisons=told)
         for path in files:
             output.text(str(path))
-
-
-class Teller:
-    """Shows each route as a phase."""
-
-    def __init__(self, show: Display) -> None:
-        self.show = show
-        self.phase, self.begin = "", 0.0
-
-    def __call__(self, phase: str, fraction: float) -> None:
-        """Show that a fraction of a phase is done."""
-        from dreamlab.training.events import Event
-
-        if phase != self.phase:
-            self.phase, self.begin = phase, time.monotonic()
-            self.show(Event("phase", {"phase": phase, "steps": None}))
-        self.show(Event("progress", {"phase": phase, "fraction": fraction, "part": ""}))
-        if fraction == 1.0:
-            seconds = time.monotonic() - self.begin
-            self.show(Event("phase_done", {"phase": phase, "seconds": seconds}))
 
 
 def _table(figures: Sequence["Figure"]) -> Table:

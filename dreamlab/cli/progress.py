@@ -4,6 +4,7 @@ On a terminal the bars move; elsewhere (a log file, a pipe) a line is written wh
 at every tenth of its steps, and when it ends.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,26 @@ def _rate(values: Mapping[str, Any]) -> str:
         return ""
     minutes, seconds = divmod(round(left), 60)
     return f"{rate:.1f} it/s  {minutes}:{seconds:02d} left"
+
+
+class Teller:
+    """Shows parts of a work that only tells how far it is as phases."""
+
+    def __init__(self, show: Display) -> None:
+        self.show = show
+        self.phase, self.begin = "", 0.0
+
+    def __call__(self, phase: str, fraction: float) -> None:
+        """Show that a fraction of a phase is done."""
+        from dreamlab.training.events import Event
+
+        if phase != self.phase:
+            self.phase, self.begin = phase, time.monotonic()
+            self.show(Event("phase", {"phase": phase, "steps": None}))
+        self.show(Event("progress", {"phase": phase, "fraction": fraction, "part": ""}))
+        if fraction == 1.0:
+            seconds = time.monotonic() - self.begin
+            self.show(Event("phase_done", {"phase": phase, "seconds": seconds}))
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class RunFolder:
         self.image = root / "image.png"
         self.strip = root / "strip.png"
         self.report = root / "report.json"
+        self.scores = root / "scores.json"
 
     @classmethod
     def create(

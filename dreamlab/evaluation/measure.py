@@ -1,14 +1,14 @@
 """One object against the truth: every metric of one prompt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation import metrics
 from dreamlab.evaluation.alignment import align
-from dreamlab.evaluation.metrics import Facing
-from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
+from dreamlab.evaluation.metrics import Facing, Judge
+from dreamlab.evaluation.prompts import BenchPrompt
 from dreamlab.evaluation.views import judge_cameras, portraits, shape_cameras
-from dreamlab.priors.toybox.judge.network import Judge
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Measures:
     color_error: float | None
     """After alignment, CIEDE2000; None if the two objects share no pixel."""
     r_precision: float | None
-    """As it stands, over 16 views among the 48 prompts; None without a judge."""
+    """As it stands, over 16 views, among some prompts; None without a judge."""
     facing: Facing | None
     """As it stands; None without a judge or a front."""
 
 
-def measure(mesh: Mesh, truth: Mesh, prompt: BenchPrompt, judge: Judge | None) -> Measures:
+def measure(
+    mesh: Mesh, truth: Mesh, prompt: BenchPrompt, judge: Judge | None, among: Sequence[str]
+) -> Measures:
     """Compare a mesh with the truth, and let the judge look at it.
 
     Shape and colour are compared after the best translation and scale. The judge sees the mesh
@@ -36,12 +38,13 @@ def measure(mesh: Mesh, truth: Mesh, prompt: BenchPrompt, judge: Judge | None) -
     Args:
         mesh: painted, world coordinates.
         truth: the true mesh of the prompt's scene.
-        prompt: one of `bench_prompts()`.
+        prompt: what the mesh was made from.
         judge: None leaves out what it is needed for.
+        among: the prompts that the judge chooses from, the own one among them.
     """
     cameras = shape_cameras()
     aligned = align(mesh, truth, cameras).apply(mesh)
-    precision, facing = (None, None) if judge is None else _judged(mesh, prompt, judge)
+    precision, facing = (None, None) if judge is None else _judged(mesh, prompt, judge, among)
     return Measures(
         silhouette_iou=metrics.silhouette_iou(aligned, truth, cameras),
         chamfer=metrics.chamfer_distance(aligned, truth),
@@ -51,13 +54,14 @@ def measure(mesh: Mesh, truth: Mesh, prompt: BenchPrompt, judge: Judge | None) -
     )
 
 
-def _judged(mesh: Mesh, prompt: BenchPrompt, judge: Judge) -> tuple[float, Facing | None]:
+def _judged(
+    mesh: Mesh, prompt: BenchPrompt, judge: Judge, among: Sequence[str]
+) -> tuple[float, Facing | None]:
     """Return R-precision and, of an object with a front, where that is seen."""
     cameras = judge_cameras()
     images = portraits(mesh, cameras)
-    prompts = [other.text for other in bench_prompts()]
-    own = prompts.index(prompt.text)
-    precision = metrics.r_precision(images, cameras, prompts, own, judge)
+    own = among.index(prompt.text)
+    precision = metrics.r_precision(images, cameras, among, own, judge)
     if not prompt.has_janus_answer:
         return precision, None
     return precision, metrics.facing(images, cameras, prompt.text, judge)

@@ -5,8 +5,9 @@ distance to the nearest point of B; v a view, k a prompt, s_vk the judge's score
 picture of view v. Lengths are world units: objects fit the ball of radius 0.85.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +20,6 @@ from dreamlab.evaluation.views import AMBIENT, lights
 from dreamlab.ops.triangles.distance import distances_to, sample_surface
 from dreamlab.ops.triangles.raycast import render_mesh, silhouette
 from dreamlab.ops.volume.threshold import mean_iou
-from dreamlab.priors.toybox.judge.network import Judge
 from dreamlab.priors.toybox.world.views import view_word
 
 SIZE = 128
@@ -31,6 +31,17 @@ FACING_TOLERANCE = 30.0
 SIDES: dict[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": -90.0}
 """Azimuths of the four axes."""
 WORDS = ("front", "side", "back")
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says how well captions fit pictures."""
+
+    def scores(
+        self, images: Float[Tensor, "images height width 3"], captions: Sequence[str]
+    ) -> Float[Tensor, "images captions"]:
+        """Score every caption against every picture (sRGB in [0, 1]); higher fits better."""
+        ...
 
 
 def silhouette_iou(a: Mesh, b: Mesh, cameras: Cameras) -> float:
@@ -94,15 +105,34 @@ def r_precision(
     for text to 3D Jain et al. 2022, "Zero-shot text-guided object generation with dream fields".
     """
     right = 0
+    for word, views in _views_by_word(cameras):
+        captions = [_caption(prompt, word) for prompt in prompts]
+        right += int((judge.scores(images[views], captions).argmax(dim=1) == own).sum())
+    return right / len(cameras)
+
+
+def similarity(
+    images: Float[Tensor, "views height width 3"], cameras: Cameras, prompt: str, judge: Judge
+) -> float:
+    """Return how well the prompt fits the views: mean_v s_v, completed by the word for the view."""
+    total = 0.0
+    for word, views in _views_by_word(cameras):
+        total += float(judge.scores(images[views], [_caption(prompt, word)]).sum())
+    return total / len(cameras)
+
+
+def _views_by_word(cameras: Cameras) -> Iterator[tuple[str, list[int]]]:
+    """Yield the words for views, and which views each is for."""
     words = [
         view_word(float(azimuth), float(elevation))
         for azimuth, elevation in zip(cameras.azimuth, cameras.elevation, strict=True)
     ]
     for word in sorted(set(words)):
-        captions = [f"{prompt}, {word} view" for prompt in prompts]
-        views = [index for index, other in enumerate(words) if other == word]
-        right += int((judge.scores(images[views], captions).argmax(dim=1) == own).sum())
-    return right / len(words)
+        yield word, [index for index, other in enumerate(words) if other == word]
+
+
+def _caption(prompt: str, word: str) -> str:
+    return f"{prompt}, {word} view"
 
 
 @dataclass(frozen=True)
@@ -136,7 +166,7 @@ def facing(
         prompt: of an object with a front.
         judge: knows captions with view words.
     """
-    scores = judge.scores(images, [f"{prompt}, {word} view" for word in WORDS])
+    scores = judge.scores(images, [_caption(prompt, word) for word in WORDS])
     sides: dict[str, dict[str, float]] = {}
     for side, azimuth in SIDES.items():
         turned = ((cameras.azimuth - azimuth + 180) % 360 - 180).abs()

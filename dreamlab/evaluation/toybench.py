@@ -22,13 +22,13 @@ from dreamlab.core.version import VERSION
 from dreamlab.evaluation import child, sheet, tables
 from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import measure
+from dreamlab.evaluation.metrics import Judge
 from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
 from dreamlab.evaluation.rows import Row, row_to_plain
 from dreamlab.export.files.reload import load_glb
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import load_recipe
-from dreamlab.priors.toybox.judge.network import Judge
 from dreamlab.priors.toybox.world.truth import true_mesh
 from dreamlab.training.events import Event, Listener
 
@@ -158,13 +158,14 @@ def assess(
             report = _read_report(run.report)
         except DreamlabError as failure:
             mesh, error = None, failure.message
+    among = [other.text for other in bench_prompts()]
     row = Row(
         prompt=prompt,
         outcome=outcome,
         error=error,
         report=report,
-        measures=measure(mesh, truth, prompt, judge) if mesh else None,
-        truth=measure(truth, truth, prompt, judge),
+        measures=measure(mesh, truth, prompt, judge, among) if mesh else None,
+        truth=measure(truth, truth, prompt, judge, among),
     )
     return row, sheet.take(prompt, mesh, truth)
 

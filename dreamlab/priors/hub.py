@@ -13,6 +13,7 @@ from dreamlab.core.locations import PACKAGE
 from dreamlab.priors.folder import HALF, missing_parts, missing_weights
 
 PACKAGED = "package:"
+_CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -107,6 +108,34 @@ def locate_autoencoder(source: str) -> Path:
     if lacking:
         raise MissingError(f"{place} lacks {', '.join(lacking)}.", "correct prior.vae.")
     return place
+
+
+def locate_clip(source: str) -> Path:
+    """Return the folder of a CLIP model, downloading it if `source` is a hub id.
+
+    Raises:
+        MissingError: it cannot be had.
+    """
+    folder = _folder_on_disk(source)
+    if folder is None and is_hub_id(source):
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=_CLIP_FILES))
+        except Exception as error:  # the hub client raises kinds of five libraries
+            raise MissingError(
+                f"the CLIP model {source} cannot be had: {explain(error)}.",
+                "connect to the network once, or name a folder.",
+            ) from error
+    if folder is None:
+        raise MissingError(
+            f"there is no folder {source}.", "name a folder or hub id of a CLIP model."
+        )
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise MissingError(
+            f"{folder} lacks config.json or weights as safetensors.", "name a CLIP model's folder."
+        )
+    return folder
 
 
 def _download(source: str, prefer_half: bool) -> Path:

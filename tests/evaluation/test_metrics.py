@@ -162,7 +162,8 @@ def test_the_judge_is_asked_what_it_can_answer(number: int, has_front: bool) -> 
     prompt = bench_prompts()[number]
     truth = true_mesh(prompt.scene, resolution=32)
     judge = Judge(vocabulary()).eval().requires_grad_(False)
-    found = measure(truth, truth, prompt, judge)
+    among = [other.text for other in bench_prompts()]
+    found = measure(truth, truth, prompt, judge, among)
     assert found.r_precision is not None and 0 <= found.r_precision <= 1
     assert (found.facing is not None) == has_front
-    assert found == measure(truth, truth, prompt, judge)
+    assert found == measure(truth, truth, prompt, judge, among)

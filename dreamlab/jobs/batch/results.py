@@ -69,6 +69,12 @@ class Results:
         write_text(self.folder / "index.html", as_page(results, self.title))
         return results
 
+    def renewed(self) -> "Results":
+        """Read the folders anew, write the three files, and return what follows them now."""
+        again = Results(self.folder, self.rows, self.title, metrics=self.metrics)
+        again.write()
+        return again
+
     def _result(self, planned: Planned, entry: Entry | None) -> dict[str, Any]:
         if entry is not None:
             known = self._ended.get(planned.name)
@@ -109,6 +115,7 @@ class Results:
         for name, path in files.items():
             if path is not None and path.is_file():
                 made[name] = path.relative_to(self.folder).as_posix()
+        made |= {METRIC + name: value for name, value in read_scores(folder).items()}
         report = read_report(folder.root)
         if report is None:
             return made
@@ -121,6 +128,16 @@ class Results:
                 for name, value in about.get("metrics", {}).items():
                     made[f"{METRIC}{stage}.{name}"] = value
         return made
+
+
+def read_scores(folder: RunFolder) -> dict[str, float]:
+    """Read the scores of a run; none if there are none, or they are not ours."""
+    try:
+        scores = json.loads(folder.scores.read_text(encoding="utf-8"))["scores"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    numbers = scores.items() if isinstance(scores, dict) else ()
+    return {name: value for name, value in numbers if isinstance(value, int | float)}
 
 
 def as_csv(results: Sequence[dict[str, Any]]) -> str:

@@ -105,21 +105,26 @@ class Judge(nn.Module):
             row[: len(indices)] = torch.tensor(indices)
         return rows
 
-    def scores(
-        self, images: Float[Tensor, "images height width 3"], captions: Sequence[str]
-    ) -> Float[Tensor, "images captions"]:
-        """Score every caption against every picture; the higher, the better it fits.
-
-        Args:
-            images: sRGB in [0, 1]; resized to 64x64 by area if they are larger.
-            captions: any texts of the world.
-        """
+    def embed_images(
+        self, images: Float[Tensor, "images height width 3"]
+    ) -> Float[Tensor, "images embedding"]:
+        """Return unit vectors of pictures, sRGB in [0, 1]; they are resized to 64x64 by area."""
         if images.shape[1] != IMAGE_SIZE or images.shape[2] != IMAGE_SIZE:
             moved = images.permute(0, 3, 1, 2)
             moved = nn.functional.interpolate(moved, (IMAGE_SIZE, IMAGE_SIZE), mode="area")
             images = moved.permute(0, 2, 3, 1)
-        embedded = self.caption_encoder(self.tokenize(captions).to(images.device))
-        return self.log_temperature.exp() * self.image_encoder(images) @ embedded.T
+        return self.image_encoder(images)
+
+    def embed_captions(self, captions: Sequence[str]) -> Float[Tensor, "captions embedding"]:
+        """Return unit vectors of captions, any texts of the world."""
+        return self.caption_encoder(self.tokenize(captions).to(self.log_temperature.device))
+
+    def scores(
+        self, images: Float[Tensor, "images height width 3"], captions: Sequence[str]
+    ) -> Float[Tensor, "images captions"]:
+        """Score every caption against every picture; the higher, the better it fits."""
+        embedded = self.embed_captions(captions)
+        return self.log_temperature.exp() * self.embed_images(images) @ embedded.T
 
 
 def load_judge(folder: Path = FOLDER) -> Judge:

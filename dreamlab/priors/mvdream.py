@@ -150,12 +150,19 @@ def load(folder: Path, options: LoadOptions) -> MVDreamPrior:
     """Load a model folder; the text encoder is left on disk until a text must be encoded.
 
     Raises:
-        InputError: the model also wants pictures, or is not one of 16 numbers a camera.
+        InputError: the model also wants pictures, is not one of 16 numbers a camera, or has no
+            number of views.
         MissingError: a file is missing or damaged.
     """
     part_class(folder, "vae")
     text = TextEncoder(folder, options.device)
     num_views = read_json(folder / "model_index.json").get("num_views", NUM_VIEWS)
+    if not isinstance(num_views, int) or num_views < 1:
+        raise InputError(
+            f"{folder / 'model_index.json'}: num_views must be a positive integer, got "
+            f"{num_views!r}.",
+            "correct it, or leave it out for 4.",
+        )
     config = unet_config(folder)
     space = load_autoencoder(folder, options)
     schedule, prediction_type = load_discrete_schedule(folder, options.few_steps, options.device)

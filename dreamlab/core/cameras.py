@@ -156,26 +156,44 @@ class CameraRanges:
         )
 
 
-def sample_cameras(ranges: CameraRanges, num_views: int, generator: torch.Generator) -> Cameras:
+def sample_cameras(
+    ranges: CameraRanges, num_views: int, generator: torch.Generator, together: int = 1
+) -> Cameras:
     """Draw `num_views` cameras: azimuth stratified over the batch, the rest uniform.
 
     Elevation is uniform in angle for half of the views and uniform on the sphere for the others
     (as in DreamFusion's released recipes); which half is drawn per view.
+
+    Args:
+        ranges: where they stand.
+        num_views: how many; a multiple of `together`.
+        generator: on the CPU.
+        together: N. Of every N cameras in a row only the first one is drawn, in the first Nth of
+            the azimuths; the others are it, each one Nth of the azimuths further.
     """
+    num_drawn = num_views // together
+    if num_drawn * together != num_views:
+        raise ValueError(f"{num_views} views are no groups of {together}")
 
     def uniform() -> Tensor:
-        return torch.rand(num_views, generator=generator)
+        return torch.rand(num_drawn, generator=generator)
+
+    def alike(value: Tensor) -> Tensor:
+        return value.repeat_interleave(together, dim=0)
 
     def between(low: float, high: float) -> Tensor:
         return low + (high - low) * uniform()
 
-    strata = (torch.arange(num_views) + uniform()) / num_views
-    strata = strata[torch.randperm(num_views, generator=generator)]
+    strata = (torch.arange(num_drawn) + uniform()) / num_drawn
+    strata = strata[torch.randperm(num_drawn, generator=generator)]
+    strata = ((strata[:, None] + torch.arange(together)) / together).flatten()
     azimuth = ranges.azimuth[0] + (ranges.azimuth[1] - ranges.azimuth[0]) * strata
     by_angle = between(*ranges.elevation)
     low, high = (math.sin(math.radians(angle)) for angle in ranges.elevation)
     by_area = torch.rad2deg(torch.asin(between(low, high)))
     elevation = torch.where(uniform() < 0.5, by_angle, by_area)
     distance, fov_y = between(*ranges.distance), between(*ranges.fov_y)
-    target = torch.randn(num_views, 3, generator=generator) * ranges.target_jitter
-    return orbit_cameras(azimuth, elevation, distance, fov_y, target=target)
+    target = torch.randn(num_drawn, 3, generator=generator) * ranges.target_jitter
+    return orbit_cameras(
+        azimuth, alike(elevation), alike(distance), alike(fov_y), target=alike(target)
+    )

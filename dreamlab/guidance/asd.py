@@ -20,7 +20,9 @@ from dreamlab.core.schedules import value_at
 from dreamlab.guidance.guided import composed_noise
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import GuidedConfig, GuidedRule, Judgement, Views
+from dreamlab.guidance.timesteps import draw_alike
 from dreamlab.priors.base import Latents, Prior
+from dreamlab.priors.multi_view import group_size
 
 LAST = 0.999
 """Latest time that is asked for: at 1 nothing of the picture is left."""
@@ -45,8 +47,8 @@ class ASD(GuidedRule[Config]):
     def draw_extra(
         self, noise: Latents, generator: torch.Generator
     ) -> Float[Tensor, "batch *numbers"]:
-        """Draw u, one a view."""
-        return torch.rand(len(noise), generator=generator)
+        """Draw u, one for each view or, with a multi-view prior, each group of views."""
+        return draw_alike(len(noise), group_size(self.prior, len(noise)), generator)
 
     def formula(self, views: Views) -> Judgement:
         assert views.extra is not None

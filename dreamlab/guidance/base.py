@@ -28,6 +28,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.priors.base import Latents, PerView, Prior
+from dreamlab.priors.multi_view import group_size
 
 Conditionings = Float[Tensor, "batch _variants tokens features"]
 Scores = Float[Tensor, "batch _variants channels height width"]
@@ -59,6 +60,20 @@ class Guidance(Protocol):
         ...
 
 
+def views_together(guidance: Guidance, num_views: int) -> int:
+    """Return how many views of a step a rule's prior judges as one: 1 but for multi-view priors.
+
+    Args:
+        guidance: has its prior as `prior`, if it has one.
+        num_views: views of a step.
+
+    Raises:
+        InputError: they are no whole groups.
+    """
+    prior = getattr(guidance, "prior", None)
+    return 1 if prior is None else group_size(prior, num_views)
+
+
 def needs_normals(guidance: Guidance | None) -> bool:
     """Tell whether a rule looks at the normals of a render: its `needs_normals`, if it has one."""
     return bool(getattr(guidance, "needs_normals", False))
@@ -70,7 +85,8 @@ def predict_scores(
     """Return the noise predicted for every view under every one of its conditionings.
 
     All of them go through the U-Net in one call. Rows are ordered view by view, so that row
-    i * n + j is view i under its own conditioning j, for any number of views.
+    i * n + j is view i under its own conditioning j, for any number of views. A multi-view prior
+    gets them group by group, in each group conditioning by conditioning, and then view by view.
 
     Args:
         prior: the diffusion model.
@@ -82,16 +98,18 @@ def predict_scores(
         By the same names, `[B n_group C h w]`, float32, without gradient.
     """
     conditioning = torch.cat(list(groups.values()), dim=1)
-    num_views, num_variants = conditioning.shape[:2]
-    eps = (
-        prior.predict(
-            noisy.repeat_interleave(num_variants, dim=0),
-            t.repeat_interleave(num_variants, dim=0),
-            conditioning.flatten(0, 1),
-        )
-        .eps.float()
-        .unflatten(0, (num_views, num_variants))
-    )
+    num_variants, together = conditioning.shape[1], group_size(prior, len(noisy))
+
+    def rows(values: Tensor) -> Tensor:
+        """From `[B n ...]`, with B = groups x views, to rows."""
+        return values.unflatten(0, (-1, together)).transpose(1, 2).flatten(0, 2)
+
+    predicted = prior.predict(
+        rows(noisy[:, None].expand(-1, num_variants, -1, -1, -1)),
+        rows(t[:, None].expand(-1, num_variants)),
+        rows(conditioning),
+    ).eps.float()
+    eps = predicted.unflatten(0, (-1, num_variants, together)).transpose(1, 2).flatten(0, 1)
     sizes = [group.shape[1] for group in groups.values()]
     return dict(zip(groups, eps.split(sizes, dim=1), strict=True))
 

@@ -13,6 +13,7 @@ with its own shares m_k:   e_y = sum_k m_k e_{y_k},   sum_k m_k = 1.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +22,9 @@ from dreamlab.guidance.base import Scores, compose, predict_scores
 from dreamlab.guidance.perp_neg import away_direction
 from dreamlab.guidance.prompts import ViewConditionings
 from dreamlab.priors.base import Latents, PerView, Prior
+from dreamlab.priors.multi_view import group_size
+
+Form = Literal["noise", "x0"]
 
 
 def guided_noise(
@@ -31,6 +35,7 @@ def guided_noise(
     *,
     scale: float,
     cfg_rescale: float = 0.0,
+    cfg_rescale_of: Form = "noise",
 ) -> Latents:
     """Return eh = e_0 + s (e_y - e_0 + sum_i w_i perp(e_i - e_0, e_y - e_0)), then rescaled.
 
@@ -41,12 +46,20 @@ def guided_noise(
         conditionings: what the prior is told about each view; without wrong views the sum is empty.
         scale: s.
         cfg_rescale: strength of `rescale`, in [0, 1].
+        cfg_rescale_of: what is rescaled.
     """
     scores, push = view_scores(prior, noisy, t, conditionings, ("positive", "negative"))
     guided = compose(scores, {"positive": scale, "negative": 1 - scale})
     if push is not None:
         guided = guided + scale * push
-    return rescale(guided, scores["positive"][:, 0], cfg_rescale) if cfg_rescale else guided
+    if not cfg_rescale:
+        return guided
+    positive, together = scores["positive"][:, 0], group_size(prior, len(noisy))
+    if cfg_rescale_of == "noise":
+        return rescale(guided, positive, cfg_rescale, together)
+    alpha, sigma = prior.alpha_sigma(t)
+    x0, positive_x0 = ((noisy - sigma * eps) / alpha for eps in (guided, positive))
+    return (noisy - alpha * rescale(x0, positive_x0, cfg_rescale, together)) / sigma
 
 
 def composed_noise(
@@ -119,13 +132,25 @@ def _shared(scores: dict[str, Scores], conditionings: ViewConditionings) -> dict
     }
 
 
-def rescale(guided: Latents, positive: Latents, strength: float) -> Latents:
+def rescale(guided: Latents, positive: Latents, strength: float, together: int = 1) -> Latents:
     """Bring the spread of a guided prediction back to that of e_y, for high guidance scales.
 
-    eh <- r eh std(e_y) / std(eh) + (1 - r) eh, with the standard deviation of each view.
+    eh <- r eh std(e_y) / std(eh) + (1 - r) eh, or the same of x0h = (z_t - sigma eh) / alpha: of
+    the noise, or of the contrast of the picture that z is pulled to.
+
+    Args:
+        guided: eh, or the x0h of it.
+        positive: e_y, or the x0h of it.
+        strength: r.
+        together: views in a row that have one standard deviation, that of all their values.
 
     Source: Lin et al., Common Diffusion Noise Schedules and Sample Steps Are Flawed (2024), eq. 14
-    to 16, in noise space.
+    to 16; of x0h and over the views of an object: Shi et al., MVDream (2024), with its code.
     """
-    spread = positive.std(dim=(1, 2, 3), keepdim=True) / guided.std(dim=(1, 2, 3), keepdim=True)
+    spread = _spread(positive, together) / _spread(guided, together)
     return guided * (strength * spread + (1 - strength))
+
+
+def _spread(latents: Latents, together: int) -> PerView:
+    groups = latents.unflatten(0, (-1, together)).flatten(1)
+    return groups.std(dim=1).repeat_interleave(together)[:, None, None, None]

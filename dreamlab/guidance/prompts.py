@@ -6,9 +6,13 @@ A view is overhead when its elevation is above `overhead_elevation`; else front 
 within `front_angle` of 0, back when it is within `back_angle` of 180, and side otherwise. Instead
 of choosing one word, embeddings may be mixed by azimuth: front to side over |azimuth| 0 to 90, side
 to back over 90 to 180 (overhead stays a choice).
+
+A multi-view prior (`priors.multi_view`) is told the cameras themselves, below the tokens of every
+prompt. Then words for the view, and pushing away from wrong ones, are not needed; they work all the
+same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +25,7 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.guidance.perp_neg import away_weights
 from dreamlab.priors.base import Prior
+from dreamlab.priors.multi_view import MultiView
 from dreamlab.priors.text_cache import encode_cached
 
 FRONT, SIDE, BACK, OVERHEAD = range(4)
@@ -129,9 +134,11 @@ class Prompts:
         empty: Float[Tensor, "tokens features"],
         config: PromptConfig,
         negative_views: Float[Tensor, "4 tokens features"] | None = None,
+        told_cameras: MultiView | None = None,
     ) -> None:
         self.views, self.negative, self.empty = views, negative, empty
         self.config, self.negative_views = config, negative_views
+        self.told_cameras = told_cameras
 
     @classmethod
     def encode(
@@ -157,15 +164,30 @@ class Prompts:
         embeddings = encode_cached(prior, texts, cache_dir)
         prior.release_text_encoder()
         of_views = embeddings[6:] if repeats else None
-        return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views)
+        told = prior if isinstance(prior, MultiView) else None
+        return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views, told)
 
     def for_views(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
         """Return what the prior is to be told for each of these views.
 
         Args:
-            cameras: of the views.
+            cameras: of the views; a multi-view prior is told them too.
             render: what is seen; prompts of objects (`semantic.py`) need to know who is where.
         """
+        texts = self.texts_for(cameras, render)
+        if self.told_cameras is None:
+            return texts
+        with_cameras = self.told_cameras.with_cameras
+        return replace(
+            texts,
+            positive=with_cameras(texts.positive, cameras),
+            negative=with_cameras(texts.negative, cameras),
+            empty=with_cameras(texts.empty, cameras),
+            away=with_cameras(texts.away, cameras),
+        )
+
+    def texts_for(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+        """Return the embeddings for each of these views; arguments as of `for_views`."""
         num_views, device = len(cameras), self.views.device
         mixture = view_mixture(cameras, self.config).to(device)
         positive = torch.einsum("bv,vtd->btd", mixture, self.views)

@@ -4,7 +4,8 @@
 
 A rule is a file with a `Config`, a subclass of `Rule` that holds the formula, and `build`. The
 formula gets everything about the views of a step (`Views`) and returns a `Judgement`. It treats
-each view for itself, so a view's gradient does not depend on its company.
+each view for itself, so a view's gradient does not depend on its company; with a multi-view prior
+that holds for each group of views (`priors.multi_view`).
 
 Most rules are a difference r of noise predictions under a weight w(t). Then
 
@@ -32,12 +33,13 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.guidance import base
-from dreamlab.guidance.guided import guided_noise
+from dreamlab.guidance.guided import Form, guided_noise
 from dreamlab.guidance.pictures import Sees, check_sees, picture, shape_latents
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.guidance.timesteps import TimestepConfig, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
 from dreamlab.priors.base import Latents, PerView, Prior, resize_square
+from dreamlab.priors.multi_view import group_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class GuidedConfig(RuleConfig):
     """s in e_0 + s (e_y - e_0); 1: no guidance."""
     cfg_rescale: float = 0.0
     """How far the guided prediction's spread is brought back to the plain one's, in [0, 1]."""
+    cfg_rescale_of: Form = "noise"
+    """Whose spread: the predicted `noise`'s, or that of the clean latents, `x0` (MVDream)."""
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
@@ -232,8 +236,10 @@ class Rule(ABC, Generic[C]):
         generator: torch.Generator,
         reference: Reference | None,
     ) -> tuple[Float[Tensor, " batch"], Judgement]:
-        t = sample_timesteps(self.config.timesteps, progress, len(latents), generator)
-        t = t.to(latents.device)
+        together = group_size(self.prior, len(latents))
+        t = sample_timesteps(self.config.timesteps, progress, len(latents), generator, together).to(
+            latents.device
+        )
         noise = torch.randn(latents.shape, generator=generator)
         extra = self.draw_extra(noise, generator)
         noise = noise.to(latents.device)
@@ -272,4 +278,5 @@ class GuidedRule(Rule[G]):
             views.conditionings,
             scale=value_at(self.config.guidance_scale, views.progress),
             cfg_rescale=self.config.cfg_rescale,
+            cfg_rescale_of=self.config.cfg_rescale_of,
         )

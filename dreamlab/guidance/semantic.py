@@ -81,7 +81,12 @@ class SemanticPrompts(Prompts):
             latent_size: height and width of the prior's latents.
         """
         super().__init__(
-            scene.views, scene.negative, scene.empty, scene.config, scene.negative_views
+            scene.views,
+            scene.negative,
+            scene.empty,
+            scene.config,
+            scene.negative_views,
+            scene.told_cameras,
         )
         self.objects, self.layout, self.semantic = objects, layout, semantic
         self.latent_size = latent_size
@@ -111,7 +116,7 @@ class SemanticPrompts(Prompts):
         ]
         return cls(scene, objects, layout, semantic, prior.latent_size)
 
-    def for_views(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+    def texts_for(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
         """Return what the prior is to be told for each of these views, and where.
 
         Args:
@@ -125,14 +130,14 @@ class SemanticPrompts(Prompts):
             raise ValueError("prompts of objects need a render with regions")
         shown = list(render.shown)
         parts = [
-            self.objects[k].for_views(cameras_about(self.layout.boxes[k], cameras)) for k in shown
+            self.objects[k].texts_for(cameras_about(self.layout.boxes[k], cameras)) for k in shown
         ]
         if len(parts) == 1:
             return parts[0]
         with_scene = len(shown) == len(self.objects)
         masks = latent_masks(render.regions[..., shown], self.latent_size, self.semantic.margin)
         if with_scene:
-            parts.append(super().for_views(cameras))
+            parts.append(super().texts_for(cameras))
         shares = prompt_shares(masks, self.semantic.scene_share if with_scene else None)
         repeats = self.negative_views is not None
         return _joined(parts, shares.to(self.views), repeats=repeats)

@@ -57,18 +57,30 @@ class TimestepConfig:
             raise ValueError("jitter must be >= 0, and 0 with the uniform policy")
 
 
-def sample_timesteps(
-    config: TimestepConfig, progress: float, num_views: int, generator: torch.Generator
+def draw_alike(
+    num_views: int, together: int, generator: torch.Generator
 ) -> Float[Tensor, " batch"]:
-    """Draw the times of one step, on the CPU."""
+    """Draw a number of U(0, 1) for every `together` views in a row, on the CPU."""
+    return torch.rand(num_views // together, generator=generator).repeat_interleave(together)
+
+
+def sample_timesteps(
+    config: TimestepConfig,
+    progress: float,
+    num_views: int,
+    generator: torch.Generator,
+    together: int = 1,
+) -> Float[Tensor, " batch"]:
+    """Draw the times of one step, on the CPU; every `together` views in a row have one time."""
     low, high = value_at(config.t_min, progress), value_at(config.t_max, progress)
-    uniform = torch.rand(1 if config.shared else num_views, generator=generator)
+    together = num_views if config.shared else together
+    uniform = draw_alike(num_views, together, generator)
     if config.policy == "uniform":
         t = low + (high - low) * uniform
     else:
         noise = config.jitter * (2 * uniform - 1)
         t = (point(config.policy, low, high, progress) + noise).clamp(low, high)
-    return t.expand(num_views)
+    return t
 
 
 def point(policy: str, low: float, high: float, progress: float) -> float:

@@ -39,10 +39,11 @@ from dreamlab.core.schedules import Scalar, value_at
 from dreamlab.guidance import base
 from dreamlab.guidance.guided import guided_noise
 from dreamlab.guidance.prompts import Prompts
-from dreamlab.guidance.timesteps import TimestepConfig, sample_timesteps
+from dreamlab.guidance.timesteps import TimestepConfig, draw_alike, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
 from dreamlab.priors.base import Latents, Prior
 from dreamlab.priors.learned import Adaptable, LearnedScore, LoraConfig, Poses, denoising_loss
+from dreamlab.priors.multi_view import group_size
 
 SCORE, OPTIMIZER = "score.", "optimizer."
 """Prefixes of what is learned and of its moments in the state."""
@@ -157,7 +158,8 @@ class VSD:
             generator: on the CPU; draws times, noise and dropout.
         """
         latents, device = latents.detach(), latents.device
-        t = torch.rand(len(latents), generator=generator).to(device)
+        together = group_size(self.prior, len(latents))
+        t = draw_alike(len(latents), together, generator).to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
         is_hidden = torch.rand(len(latents), generator=generator) < self.config.camera_dropout
         poses = poses_of(cameras).masked_fill(is_hidden[:, None].to(cameras.fov_y.device), 0.0)
@@ -183,7 +185,9 @@ class VSD:
     ) -> base.GuidanceOutput:
         latents = self.prior.encode_image(render.rgb, generator)
         z = latents.detach()
-        t = sample_timesteps(self.config.timesteps, progress, len(z), generator).to(z.device)
+        together = group_size(self.prior, len(z))
+        t = sample_timesteps(self.config.timesteps, progress, len(z), generator, together)
+        t = t.to(z.device)
         noise = torch.randn(z.shape, generator=generator).to(z.device)
         gradient = self.judge(z, t, noise, cameras, progress, render)
         errors = [

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from dreamlab.core.errors import InputError, MissingError
 
 T = TypeVar("T")
@@ -82,6 +84,16 @@ FLUX = Family(
     lora_loader="FluxLoraLoaderMixin",
 )
 DEEPFLOYD = Family("DeepFloyd IF", "if", UNET | T5)
+MVDREAM = Family(
+    "MVDream",
+    "mvdream",
+    {"unet": ("UNet2DConditionModel", "MultiViewUNetModel")}
+    | VAE
+    | CLIP
+    | {"camera_proj": ("CameraMatrixEmbedding",)},
+    optional=("camera_proj",),
+)
+"""Three layouts of one network: see `mvdream`."""
 
 FAMILIES = {
     "StableDiffusionPipeline": STABLE_DIFFUSION,
@@ -90,6 +102,7 @@ FAMILIES = {
     "StableDiffusion3Pipeline": SD3,
     "FluxPipeline": FLUX,
     "IFPipeline": DEEPFLOYD,
+    "MVDreamPipeline": MVDREAM,
 }
 """By the pipeline that `model_index.json` names."""
 HALF = "fp16"
@@ -251,6 +264,26 @@ def load_part(
         line = " ".join(str(error).split())[:200]
         raise MissingError(
             f"{folder / part} cannot be loaded: {line}.", "download or copy the model again."
+        ) from error
+
+
+def load_weights(folder: Path, part: str, *, prefer_half: bool) -> dict[str, Tensor]:
+    """Read the weights of a part by the names that its file gives them, for other classes' names.
+
+    Raises:
+        MissingError: the file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+
+    variant = _variant(folder, part, prefer_half)
+    stem = weights_stem(part)
+    path = folder / part / (f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises kinds of its own
+        line = " ".join(str(error).split())[:200]
+        raise MissingError(
+            f"{path} cannot be loaded: {line}.", "download or copy the model again."
         ) from error
 
 

@@ -21,8 +21,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dreamlab.core.cameras import turntable_cameras
 from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.diffusion import DiffusionPrior
+from dreamlab.priors.multi_view import MultiView
 
 SLACK = 0.01
 META = torch.device("meta")
@@ -131,6 +133,9 @@ def guided_step(prior: DiffusionPrior, text: Tensor, views: int, rows_per_view: 
 def step_bytes(prior: DiffusionPrior, views: int, rows_per_view: int) -> int:
     """Return the most bytes that a step holds beside the weights; arguments as `guided_step`."""
     text = prior.embed([""])
+    if isinstance(prior, MultiView):
+        views = -(-views // prior.num_views) * prior.num_views
+        text = prior.with_cameras(text[:, None], turntable_cameras(1, distance=1.0, fov_y=45.0))[0]
     with fused_attention(), LiveBytes() as live:
         guided_step(prior, text, views, rows_per_view)
     return live.peak

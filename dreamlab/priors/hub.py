@@ -10,7 +10,14 @@ from pathlib import Path
 
 from dreamlab.core.errors import MissingError
 from dreamlab.core.locations import PACKAGE
-from dreamlab.priors.folder import HALF, missing_parts, missing_weights
+from dreamlab.priors.folder import (
+    FAMILIES,
+    HALF,
+    Family,
+    missing_parts,
+    missing_weights,
+    read_json,
+)
 
 PACKAGED = "package:"
 _CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
@@ -140,7 +147,10 @@ def locate_clip(source: str) -> Path:
 
 def _download(source: str, prefer_half: bool) -> Path:
     from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
 
+    if (family := family_beside_diffusers(hf_hub_download(source, "model_index.json"))) is not None:
+        return _download_parts(source, family)
     skipped = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
     try:
         variant = HALF if prefer_half else None
@@ -151,10 +161,37 @@ def _download(source: str, prefer_half: bool) -> Path:
         if not prefer_half:
             raise
         folder = DiffusionPipeline.download(source, use_safetensors=True, **skipped)
-    lacking = missing_parts(Path(folder))
+    return _complete(Path(folder))
+
+
+def family_beside_diffusers(index: str | Path) -> Family | None:
+    """Return the family that an index names if its pipeline is none of diffusers' own, else None.
+
+    Args:
+        index: path of a model_index.json.
+    """
+    import diffusers
+
+    name = read_json(Path(index)).get("_class_name")
+    if not isinstance(name, str) or hasattr(diffusers, name):
+        return None
+    return FAMILIES.get(name)
+
+
+def _download_parts(source: str, family: Family) -> Path:
+    """Download the files that an adapter reads, in all precisions; no code is run."""
+    from huggingface_hub import snapshot_download
+
+    parts = [*family.parts, "scheduler"]
+    files = [f"{part}/*.{kind}" for part in parts for kind in ("json", "txt", "safetensors")]
+    return _complete(Path(snapshot_download(source, allow_patterns=["model_index.json", *files])))
+
+
+def _complete(folder: Path) -> Path:
+    lacking = missing_parts(folder)
     if lacking:
         raise MissingError(f"lacks {', '.join(lacking)}", "choose another model.")
-    return Path(folder)
+    return folder
 
 
 def explain(error: Exception) -> str:

@@ -18,10 +18,18 @@ import torch
 from dreamlab.core.config import build, load_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.locations import configs_dir
-from dreamlab.priors import deepfloyd, flux, sd3, sdxl, stable_diffusion
+from dreamlab.priors import deepfloyd, flux, mvdream, sd3, sdxl, stable_diffusion
 from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior, Dtype, LoadOptions, resolve_dtype
-from dreamlab.priors.folder import DEEPFLOYD, FLUX, SD3, SDXL, STABLE_DIFFUSION, family_of
+from dreamlab.priors.folder import (
+    DEEPFLOYD,
+    FLUX,
+    MVDREAM,
+    SD3,
+    SDXL,
+    STABLE_DIFFUSION,
+    family_of,
+)
 from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
 from dreamlab.priors.memory import (
     WORTH_COUNTING,
@@ -41,6 +49,7 @@ ADAPTERS: dict[str, Callable[[Path, LoadOptions], DiffusionPrior]] = {
     SD3.title: sd3.load,
     FLUX.title: flux.load,
     DEEPFLOYD.title: deepfloyd.load,
+    MVDREAM.title: mvdream.load,
 }
 
 
@@ -162,7 +171,6 @@ def load_prior(config: PriorConfig, device: torch.device | str, views: int = 1) 
         max_guidance=model.max_guidance,
         few_steps=model.few_steps,
     )
-    family = family_of(folder)
     family = family_of(folder)
 
     def load(device: torch.device) -> DiffusionPrior:

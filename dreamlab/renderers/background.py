@@ -6,6 +6,8 @@
 - learned: per view, a drawn colour, or a small network of the ray's direction that is optimised
   with the field.
 
+`shared` draws once for all views of a step, for priors that judge them as one.
+
 Evaluation shows the solid colour or the learned one. All colours are sRGB in [0, 1].
 Source: learned background: DreamFusion (Poole et al. 2022); random replacement: common practice
 since, against hollow objects.
@@ -32,6 +34,8 @@ class BackgroundConfig:
     """Solid colour, sRGB in [0, 1]; also what evaluation shows instead of random ones."""
     random_probability: float = 0.5
     """For random and learned: chance that a training view gets a drawn colour."""
+    shared: bool = False
+    """For random and learned: all views of a step get the same drawn colour, or none does."""
     random_low: float = 0.0
     """Least value of the channels of drawn colours; priors know some backgrounds better than
     others."""
@@ -98,6 +102,8 @@ class Background(nn.Module):
         u = torch.rand(num_views, 1, 1, 1, generator=generator).to(directions)
         if self.config.name == "solid":
             return behind
+        if self.config.shared:
+            color, u = color[:1], u[:1]
         return torch.where(u < self.config.random_probability, color, behind)
 
 

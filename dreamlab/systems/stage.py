@@ -21,7 +21,7 @@ from dreamlab.core.layout import Layout
 from dreamlab.core.protocols import LaidOut, Latent, Refining, Representation
 from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, needs_normals
+from dreamlab.guidance.base import Guidance, needs_normals, views_together
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
@@ -188,7 +188,10 @@ class Stage:
         self.representation.set_progress(progress)
         self.renderer.update(step, progress, self._generator(step, "renderer update"))
         cameras = sample_cameras(
-            self.config.cameras, self.config.views, self._generator(step, "cameras")
+            self.config.cameras,
+            self.config.views,
+            self._generator(step, "cameras"),
+            views_together(self.guidance, self.config.views),
         )
         cameras = self._look_at_shown(cameras, step).to(self.device)
         render = self._training_render(cameras, step, progress)

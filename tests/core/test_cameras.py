@@ -179,3 +179,23 @@ def test_fixed_ranges_hold_one_view_shape():
     torch.testing.assert_close(cameras.elevation, torch.full((3,), 10.0), **TIGHT)
     torch.testing.assert_close(cameras.distance, torch.full((3,), 2.0))
     torch.testing.assert_close(cameras.fov_y, torch.full((3,), 50.0))
+
+
+@pytest.mark.parametrize("together", [2, 4])
+def test_cameras_drawn_together_differ_in_azimuth_alone_by_even_shares_of_the_range(together):
+    ranges = CameraRanges(target_jitter=0.1)
+    cameras = sample_cameras(ranges, 3 * together, torch.Generator().manual_seed(0), together)
+    apart = torch.full((together - 1,), 360.0 / together)
+    for first in range(0, 3 * together, together):
+        group = cameras[first : first + together]
+        for values in (group.elevation, group.distance, group.fov_y):
+            assert torch.equal(values, values[:1].expand(together))
+        torch.testing.assert_close(group.azimuth.diff() % 360, apart, rtol=0, atol=1e-3)
+    starts = cameras.azimuth[::together] % (360.0 / together)
+    sectors = (starts // (120.0 / together)).long()
+    assert sectors.sort().values.tolist() == [0, 1, 2]
+
+
+def test_views_that_are_no_whole_groups_are_refused():
+    with pytest.raises(ValueError, match="no groups of 4"):
+        sample_cameras(CameraRanges(), 6, torch.Generator(), 4)

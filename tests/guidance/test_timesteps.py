@@ -103,3 +103,11 @@ def test_views_share_a_time_only_when_asked(policy):
 def test_impossible_ranges_are_refused(options):
     with pytest.raises(ValueError, match=r"t_min|jitter"):
         TimestepConfig(**options)
+
+
+@pytest.mark.parametrize("policy", ["uniform", "linear"])
+def test_views_that_are_judged_together_share_a_time(policy):
+    jitter = 0.0 if policy == "uniform" else 0.1
+    config = TimestepConfig(policy=policy, jitter=jitter)
+    t = sample_timesteps(config, 0.5, 12, torch.Generator().manual_seed(0), together=4)
+    assert torch.equal(t, t[::4].repeat_interleave(4)) and len(set(t.tolist())) == 3

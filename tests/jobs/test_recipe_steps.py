@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import SAVERS
+from tiny_models import SAVERS, save_tiny_mvdream
 
 from dreamlab.core.config import merge, to_plain
 from dreamlab.core.run_folder import RunFolder
@@ -15,13 +15,23 @@ from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.training.events import Event
 from dreamlab.training.loop import train
 
-SLOW = {"csd", "dreamgaussian", "hifa", "magic3d", "pgc", "prolificdreamer", "sd3-rfds", "sdi"}
+SLOW = {
+    "csd",
+    "dreamgaussian",
+    "hifa",
+    "magic3d",
+    "mvdream",
+    "pgc",
+    "prolificdreamer",
+    "sd3-rfds",
+    "sdi",
+}
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()
     if not name.startswith("toybox")
 ]
-OF_FAMILY = {"pgc": "sdxl", "sd3-rfds": "sd3"}
+OF_FAMILY = {"pgc": SAVERS["sdxl"], "sd3-rfds": SAVERS["sd3"], "mvdream": save_tiny_mvdream}
 """Recipes for other models than Stable Diffusion 1 and 2."""
 TINY: dict[str, Any] = {
     "hashgrid": {
@@ -50,7 +60,7 @@ def shrunk(name: str) -> RunConfig:
     for stage in plain["stages"].values():
         small = {
             "steps": STEPS,
-            "views": min(stage["views"], 2),
+            "views": stage["views"] if name == "mvdream" else min(stage["views"], 2),
             "representation": TINY.get(stage["representation"]["name"], {}),
             "renderer": TINY.get(stage["renderer"]["name"], {}),
         }
@@ -65,8 +75,8 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
 ):
     config = shrunk(name)
     (tmp_path / "run").mkdir()
-    family = OF_FAMILY.get(name)
-    folder = tiny_model if family is None else SAVERS[family](tmp_path / "model")
+    save = OF_FAMILY.get(name)
+    folder = tiny_model if save is None else save(tmp_path / "model")
     prior = load_prior(PriorConfig(model=str(folder)), "cpu")
     losses: list[float] = []
 

@@ -151,6 +151,22 @@ def test_models_without_half_precision_files_come_in_full(hub: str, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_pipeline_beside_diffusers_comes_with_the_parts_that_its_adapter_reads(
+    hub: str, tmp_path: Path
+):
+    repository = tmp_path / "served" / "mirror" / "model"
+    index = json.loads((repository / "model_index.json").read_text())
+    index |= {"_class_name": "MVDreamPipeline", "unet": ["mv_unet", "MultiViewUNetModel"]}
+    (repository / "model_index.json").write_text(json.dumps(index))
+    (repository / "unet" / "mv_unet.py").write_text("raise SystemExit('code of a repository ran')")
+    said = ask(hub, tmp_path / "home", "full", "mirror/model")
+    kind, _, folder = said.partition(" ")
+    assert kind == "FOLDER", said
+    names = {p.suffix for p in Path(folder).rglob("*") if p.is_file()}
+    assert ".safetensors" in names and not names & {".py", ".bin"}
+
+
+@pytest.mark.slow
 def test_every_refusal_is_told_with_its_reason(hub: str, tmp_path: Path):
     for file in (tmp_path / "served").rglob("*.safetensors"):
         file.unlink()

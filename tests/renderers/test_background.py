@@ -71,6 +71,20 @@ def test_kinds_advance_the_generator_equally():
     assert torch.equal(states[0], states[2])
 
 
+@pytest.mark.parametrize("name", ["random", "learned"])
+def test_shared_backgrounds_are_drawn_once_for_all_views(name: str):
+    directions = DIRECTIONS[:1].expand(3, -1, -1, -1)
+    kinds = set()
+    for seed in range(8):
+        config = BackgroundConfig(name=name, color=(0.2, 0.3, 0.4), shared=True)
+        generator = torch.Generator().manual_seed(seed)
+        made = Background(config, torch.Generator().manual_seed(0))
+        behind = made(directions, generator=generator, training=True)
+        assert torch.equal(behind, behind[:1].expand_as(behind))
+        kinds.add(round(behind[0, 0, 0, 0].item(), 3))
+    assert len(kinds) > 2
+
+
 def test_direction_encoding_holds_the_direction_and_its_bands():
     encoding = encode_direction(torch.tensor([[0.0, 0.6, 0.8]]))
     assert encoding.shape == (1, 21)

@@ -20,6 +20,8 @@ RESNET = {
 UNET = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "class_embedding.linear_1": "camera_embed.0",
+    "class_embedding.linear_2": "camera_embed.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -39,9 +41,8 @@ ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_ou
 
 def single_file(pipeline: Any) -> dict[str, Tensor]:
     """Return all weights by their old names."""
-    unet = pipeline.unet.state_dict()
-    attended = {m.group(1) for k in unet if (m := re.match(r"up_blocks\.(\d+)\.attentions", k))}
-    tensors = {f"model.diffusion_model.{_unet(k, attended)}": t for k, t in unet.items()}
+    unet = original_unet(pipeline.unet.state_dict())
+    tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in unet.items()}
     levels = len(pipeline.vae.config.block_out_channels)
     for name, tensor in pipeline.vae.state_dict().items():
         old = _vae(name, levels)
@@ -51,6 +52,12 @@ def single_file(pipeline: Any) -> dict[str, Tensor]:
         short = name.removeprefix("text_model.")
         tensors[f"cond_stage_model.transformer.text_model.{short}"] = tensor
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def original_unet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a U-Net's weights by their old names; classes are MVDream's cameras."""
+    attended = {m.group(1) for k in weights if (m := re.match(r"up_blocks\.(\d+)\.attentions", k))}
+    return {_unet(name, attended): tensor for name, tensor in weights.items()}
 
 
 def _unet(name: str, attended: set[str]) -> str:

@@ -162,6 +162,23 @@ def save_tiny_if(folder: Path) -> Path:
     return folder
 
 
+def save_tiny_mvdream(folder: Path, prediction_type: str = "epsilon") -> Path:
+    """Stable Diffusion with an embedding of cameras; sizes that the original code has too."""
+    save_tiny_pipeline(folder, prediction_type, **MVDREAM_UNET)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "MVDreamPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+MVDREAM_UNET = {
+    "class_embed_type": "projection",
+    "projection_class_embeddings_input_dim": 16,
+    "use_linear_projection": True,
+    "attention_head_dim": (8, 16),
+    "norm_num_groups": 32,
+}
+
 SAVERS: dict[str, Callable[[Path], Path]] = {
     "sd": save_tiny_pipeline,
     "sdxl": save_tiny_sdxl,

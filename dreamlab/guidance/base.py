@@ -19,7 +19,7 @@ watches, and `nonfinite_fraction` says how much of it was bad. Nothing is replac
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.priors.base import Latents, PerView, Prior
+from dreamlab.priors.controlnet import Control, Controllable
 
 Conditionings = Float[Tensor, "batch _variants tokens features"]
 Scores = Float[Tensor, "batch _variants channels height width"]
@@ -65,7 +66,11 @@ def needs_normals(guidance: Guidance | None) -> bool:
 
 
 def predict_scores(
-    prior: Prior, noisy: Latents, t: Float[Tensor, " batch"], groups: Mapping[str, Conditionings]
+    prior: Prior,
+    noisy: Latents,
+    t: Float[Tensor, " batch"],
+    groups: Mapping[str, Conditionings],
+    control: Control | None = None,
 ) -> dict[str, Scores]:
     """Return the noise predicted for every view under every one of its conditionings.
 
@@ -77,21 +82,23 @@ def predict_scores(
         noisy: z_t.
         t: times, one a view.
         groups: by name, `[B n_group T D]`; a group may be empty (n_group = 0).
+        control: what ControlNets are shown of every view, whatever its conditioning.
 
     Returns:
         By the same names, `[B n_group C h w]`, float32, without gradient.
     """
     conditioning = torch.cat(list(groups.values()), dim=1)
     num_views, num_variants = conditioning.shape[:2]
-    eps = (
-        prior.predict(
-            noisy.repeat_interleave(num_variants, dim=0),
-            t.repeat_interleave(num_variants, dim=0),
-            conditioning.flatten(0, 1),
-        )
-        .eps.float()
-        .unflatten(0, (num_views, num_variants))
+    rows = (
+        noisy.repeat_interleave(num_variants, dim=0),
+        t.repeat_interleave(num_variants, dim=0),
+        conditioning.flatten(0, 1),
     )
+    if control is None:
+        prediction = prior.predict(*rows)
+    else:
+        prediction = cast(Controllable, prior).predict(*rows, control.repeated(num_variants))
+    eps = prediction.eps.float().unflatten(0, (num_views, num_variants))
     sizes = [group.shape[1] for group in groups.values()]
     return dict(zip(groups, eps.split(sizes, dim=1), strict=True))
 

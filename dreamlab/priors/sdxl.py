@@ -12,6 +12,8 @@ for a blurred one).
 The empty prompt is zeros where the model says so (`force_zeros_for_empty_prompt`), as it was
 trained, not the embedding of no words.
 
+Of a prompt in pieces the pooled text is that of the first (`long_prompts`).
+
 Source: Podell et al., SDXL (2023), section 2.2.
 """
 

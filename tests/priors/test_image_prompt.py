@@ -8,13 +8,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_models import save_tiny_pipeline, save_tiny_sdxl
+from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import image_prompt
 from dreamlab.priors.footprint import META, step_bytes
-from dreamlab.priors.image_prompt import ImagePrompt, load_image_prompt, open_picture, with_sight
+from dreamlab.priors.image_prompt import (
+    ImagePrompt,
+    load_image_prompt,
+    open_picture,
+    with_sight,
+)
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import take
@@ -130,7 +135,7 @@ def texts(prior: UNetPrior, *sight: bool) -> torch.Tensor:
         "sd",
         pytest.param("sd-patches", marks=pytest.mark.slow),
         pytest.param("sdxl", marks=pytest.mark.slow),
-        "sdxl-patches",
+        pytest.param("sdxl-patches", marks=pytest.mark.slow),
     ],
 )
 def test_the_prediction_is_that_of_the_pipeline_with_the_same_image(root: Path, name: str):

@@ -32,7 +32,8 @@ from dreamlab.evaluation.prompts import BenchPrompt
 from dreamlab.evaluation.views import judge_cameras, portraits
 from dreamlab.export.files.reload import load_glb
 from dreamlab.priors.clip import Clip
-from dreamlab.priors.hub import locate_clip
+from dreamlab.priors.folder import CLIP_MODEL
+from dreamlab.priors.hub import locate_network
 from dreamlab.priors.toybox.judge.network import IMAGE_SIZE, load_judge
 from dreamlab.priors.toybox.world.captions import parse_prompt
 from dreamlab.priors.toybox.world.scenes import is_held_out
@@ -91,7 +92,7 @@ def find_model(name: str) -> Path | None:
     Raises:
         MissingError: it cannot be had.
     """
-    return None if name == JUDGE else locate_clip(name)
+    return None if name == JUDGE else locate_network(name, CLIP_MODEL, "--score")
 
 
 def load_scorer(name: str) -> Scorer:

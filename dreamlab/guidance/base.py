@@ -19,7 +19,7 @@ watches, and `nonfinite_fraction` says how much of it was bad. Nothing is replac
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.priors.base import Latents, PerView, Prior
+from dreamlab.priors.controlnet import Control, Controllable
 from dreamlab.priors.multi_view import group_size
 
 Conditionings = Float[Tensor, "batch _variants tokens features"]
@@ -80,7 +81,11 @@ def needs_normals(guidance: Guidance | None) -> bool:
 
 
 def predict_scores(
-    prior: Prior, noisy: Latents, t: Float[Tensor, " batch"], groups: Mapping[str, Conditionings]
+    prior: Prior,
+    noisy: Latents,
+    t: Float[Tensor, " batch"],
+    groups: Mapping[str, Conditionings],
+    control: Control | None = None,
 ) -> dict[str, Scores]:
     """Return the noise predicted for every view under every one of its conditionings.
 
@@ -93,6 +98,7 @@ def predict_scores(
         noisy: z_t.
         t: times, one a view.
         groups: by name, `[B n_group T D]`; a group may be empty (n_group = 0).
+        control: what ControlNets are shown of every view, whatever its conditioning.
 
     Returns:
         By the same names, `[B n_group C h w]`, float32, without gradient.
@@ -104,11 +110,16 @@ def predict_scores(
         """From `[B n ...]`, with B = groups x views, to rows."""
         return values.unflatten(0, (-1, together)).transpose(1, 2).flatten(0, 2)
 
-    predicted = prior.predict(
+    inputs = (
         rows(noisy[:, None].expand(-1, num_variants, -1, -1, -1)),
         rows(t[:, None].expand(-1, num_variants)),
         rows(conditioning),
-    ).eps.float()
+    )
+    if control is None:
+        prediction = prior.predict(*inputs)
+    else:
+        prediction = cast(Controllable, prior).predict(*inputs, control.repeated(num_variants))
+    predicted = prediction.eps.float()
     eps = predicted.unflatten(0, (-1, num_variants, together)).transpose(1, 2).flatten(0, 1)
     sizes = [group.shape[1] for group in groups.values()]
     return dict(zip(groups, eps.split(sizes, dim=1), strict=True))

@@ -71,7 +71,7 @@ class DDS(GuidedRule[Config]):
         same = torch.Generator().set_state(generator.get_state())
         with torch.no_grad():
             latents = self.encode(render.reference, same)
-        return Reference(latents, self._before.for_views(cameras))
+        return Reference(latents, self._before.for_views(cameras, render.reference))
 
     def formula(self, views: Views) -> Judgement:
         before = views.reference

@@ -100,8 +100,10 @@ def view_scores(
     base = next((name for name in ("empty", "negative") if name in names), None)
     groups = {name: getattr(conditionings, name) for name in names}
     if base is None or "positive" not in names or not conditionings.away.shape[1]:
-        return _shared(predict_scores(prior, noisy, t, groups), conditionings), None
-    scores = predict_scores(prior, noisy, t, groups | {"away": conditionings.away})
+        scores = predict_scores(prior, noisy, t, groups, conditionings.control)
+        return _shared(scores, conditionings), None
+    groups["away"] = conditionings.away
+    scores = predict_scores(prior, noisy, t, groups, conditionings.control)
     scores["push"] = _pushes(scores["positive"], scores[base], scores.pop("away"), conditionings)
     shared = _shared(scores, conditionings)
     return shared, shared.pop("push")[:, 0]

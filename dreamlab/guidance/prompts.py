@@ -1,5 +1,8 @@
 """What the prior is told about each view: the prompt, with words for where the camera stands.
 
+If the prior has an image prompt, the prompts for views see its picture, right views and wrong ones;
+the negative prompt and the empty one do not.
+
 Glossary: B views; V = 4 view words in the order front, side, back, overhead; T tokens; D features.
 
 A view is overhead when its elevation is above `overhead_elevation`; else front when its azimuth is
@@ -12,6 +15,7 @@ prompt. Then words for the view, and pushing away from wrong ones, are not neede
 same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +29,9 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
 from dreamlab.guidance.perp_neg import away_weights
 from dreamlab.priors.base import Prior
+from dreamlab.priors.controlnet import Control
+from dreamlab.priors.image_prompt import with_sight
+from dreamlab.priors.long_prompts import num_pieces
 from dreamlab.priors.multi_view import MultiView
 from dreamlab.priors.text_cache import encode_cached
 
@@ -78,6 +85,24 @@ class PromptConfig:
         words = (self.front, self.side, self.back, self.overhead)
         return [prompt if self.view == "none" else self.phrase(prompt, word) for word in words]
 
+    def texts(self, prompt: str, negative: str) -> list[str]:
+        """List all texts that the prior is told: the prompt for the four view words, the negative
+        prompt and the empty one; then, if it repeats the prompt, the negative for the words.
+
+        Args:
+            prompt: what to make.
+            negative: what to avoid, if the settings do not name another one.
+        """
+        repeats = self.negative is not None and "{prompt}" in self.negative
+        if self.negative is not None:
+            negative = self.negative.replace("{prompt}", prompt)
+        return [
+            *self.phrases(prompt),
+            negative,
+            "",
+            *(self.phrases(negative) if repeats else []),
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class ViewConditionings:
@@ -100,6 +125,8 @@ class ViewConditionings:
     """Their weights, <= 0."""
     shares: Float[Tensor, "batch prompts height width"] | None = None
     """How much of each latent is each prompt's, summing to 1; None for one prompt."""
+    control: Control | None = None
+    """What ControlNets are shown of the views; the same for all prompts."""
 
 
 def view_index(cameras: Cameras, config: PromptConfig) -> Int[Tensor, " batch"]:
@@ -148,6 +175,7 @@ class Prompts:
         negative: str,
         config: PromptConfig,
         cache_dir: Path | None = None,
+        beside: Sequence[str] = (),
     ) -> "Prompts":
         """Embed every text that will be needed, then free the prior's text encoder.
 
@@ -155,15 +183,13 @@ class Prompts:
             negative: what the picture must not show; "" for nothing in particular. The settings
                 may name another one.
             cache_dir: where embeddings are kept between runs; None keeps nothing.
+            beside: other texts that a view is told of, whose embeddings must be as long.
         """
-        repeats = config.negative is not None and "{prompt}" in config.negative
-        if config.negative is not None:
-            negative = config.negative.replace("{prompt}", prompt)
-        texts = [*config.phrases(prompt), negative, ""]
-        texts += config.phrases(negative) if repeats else []
-        embeddings = encode_cached(prior, texts, cache_dir)
+        texts = config.texts(prompt, negative)
+        embeddings = encode_cached(prior, texts, cache_dir, num_pieces(prior, beside))
         prior.release_text_encoder()
-        of_views = embeddings[6:] if repeats else None
+        embeddings = with_sight(prior, embeddings, [i < 4 for i in range(len(texts))])
+        of_views = embeddings[6:] if len(texts) > 6 else None
         told = prior if isinstance(prior, MultiView) else None
         return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views, told)
 

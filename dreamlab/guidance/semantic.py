@@ -109,11 +109,12 @@ class SemanticPrompts(Prompts):
             prompt: of the scene.
             semantic: how the prompts are mixed.
         """
-        scene = Prompts.encode(prior, prompt, negative, config, cache_dir)
-        objects = [
-            Prompts.encode(prior, box.prompt, negative, replace(config, **box.views), cache_dir)
-            for box in layout.boxes
-        ]
+        told = [(prompt, config)]
+        told += [(box.prompt, replace(config, **box.views)) for box in layout.boxes]
+        beside = [text for own, words in told for text in words.texts(own, negative)]
+        scene, *objects = (
+            Prompts.encode(prior, own, negative, words, cache_dir, beside) for own, words in told
+        )
         return cls(scene, objects, layout, semantic, prior.latent_size)
 
     def texts_for(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:

@@ -292,8 +292,10 @@ class _Job:
 
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):
-            views = max(stage.views for stage in self.config.stages.values())
-            prior = load_prior(self.config.prior, self.device, views)
+            stages = self.config.stages.values()
+            views = max(stage.views for stage in stages)
+            controls = [control.model for stage in stages for control in stage.controls]
+            prior = load_prior(self.config.prior, self.device, views, controls)
         self.phases.rungs = lambda: [*rungs_of(prior)]
         trained = train(
             self.config.stages,

@@ -42,7 +42,7 @@ class Clip:
         if kind != "clip":
             raise InputError(
                 f"{folder} holds no CLIP model but {kind or 'something unknown'}.",
-                "name a folder or hub id such as openai/clip-vit-base-patch32.",
+                "name a folder or hub id such as openai/clip-vit-large-patch14.",
             )
         with quiet():
             model: Any = CLIPModel.from_pretrained(

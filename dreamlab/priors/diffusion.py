@@ -12,6 +12,7 @@ conversion of the prediction included, is float32.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -202,9 +203,19 @@ class DiffusionPrior(ABC):
         conditioning: Float[Tensor, "batch tokens features"],
     ) -> Prediction:
         """Denoise as `predict` does, all rows in one call; differentiable."""
+        return self.denoised_by(self.output, noisy, t, conditioning)
+
+    def denoised_by(
+        self,
+        output: Callable[[Tensor, NetworkTimes, Tensor], Tensor],
+        noisy: Latents,
+        t: Float[Tensor, " batch"],
+        conditioning: Float[Tensor, "batch tokens features"],
+    ) -> Prediction:
+        """Denoise by a call of the network, whose arguments are those of `output`."""
         time = self.schedule.time(t)
-        output = self.output(noisy.to(self.dtype), time, conditioning.to(self.dtype))
-        return self._convert(output.float(), noisy.float(), *self.schedule.alpha_sigma(time))
+        raw = output(noisy.to(self.dtype), time, conditioning.to(self.dtype))
+        return self._convert(raw.float(), noisy.float(), *self.schedule.alpha_sigma(time))
 
     def learned_score(self, config: LoraConfig, generator: torch.Generator) -> LoraScore:
         """Build a score that is the network's with adapters of its own (see `lora`)."""
@@ -226,7 +237,7 @@ def load_network(folder: Path, part: str, options: LoadOptions) -> Any:
         InputError: it is of a class that its family does not have.
         MissingError: a file is missing or damaged.
     """
-    return _load_model(folder, part, part_class(folder, part), options, options.precision)
+    return load_model(folder, part, part_class(folder, part), options, options.precision)
 
 
 def load_autoencoder(
@@ -249,7 +260,7 @@ def load_autoencoder(
     precision = options.precision
     if precision == torch.float16 and heeds_upcast and config.get("force_upcast"):
         precision = torch.float32
-    return Autoencoder(_load_model(place, part, name, options, precision))
+    return Autoencoder(load_model(place, part, name, options, precision))
 
 
 def vae_class(folder: Path) -> str:
@@ -267,9 +278,18 @@ def vae_class(folder: Path) -> str:
     return name
 
 
-def _load_model(
+def load_model(
     folder: Path, part: str, name: str, options: LoadOptions, precision: torch.dtype
 ) -> Any:
+    """Load a network of diffusers; on the meta device, without values.
+
+    Args:
+        folder: of the model.
+        part: its folder inside.
+        name: of its class.
+        options: the device, and which files are preferred.
+        precision: what it runs in.
+    """
     with quiet():
         import diffusers.models
     cls = getattr(diffusers.models, name)

@@ -23,6 +23,9 @@ from dreamlab.core.errors import InputError, MissingError
 
 T = TypeVar("T")
 
+CLIP_MODEL = "CLIP model"
+"""What a whole CLIP, both encoders, is called."""
+
 Parts = dict[str, tuple[str, ...]]
 """Allowed classes by part."""
 VAES = ("AutoencoderKL", "AutoencoderTiny")
@@ -213,7 +216,8 @@ def missing_weights(place: Path, label: str) -> list[str]:
 
 def weights_stem(part: str) -> str:
     """Return how the names of a part's weights begin."""
-    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    of_transformers = part.startswith("text_encoder") or part == CLIP_MODEL
+    return "model" if of_transformers else "diffusion_pytorch_model"
 
 
 def part_class(folder: Path, part: str) -> str:

@@ -23,8 +23,11 @@ from torch.utils._pytree import tree_leaves
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.priors.autoencoder import Autoencoder
+from dreamlab.priors.controlnet import Control
 from dreamlab.priors.diffusion import DiffusionPrior
+from dreamlab.priors.image_prompt import with_sight
 from dreamlab.priors.multi_view import MultiView
+from dreamlab.priors.unet import UNetPrior
 
 SLACK = 0.01
 META = torch.device("meta")
@@ -96,11 +99,16 @@ def fused_attention() -> Iterator[None]:
 
 
 def weight_bytes(prior: DiffusionPrior) -> int:
-    """Return the bytes of denoiser and autoencoder, without what waits in the CPU's memory."""
-    networks = [] if "cpu_offload" in prior.rungs else [prior.network]
+    """Return the bytes of all networks of a step, without what waits in the CPU's memory."""
+    networks = [] if "cpu_offload" in prior.rungs else [prior.network, *control_networks(prior)]
     if isinstance(prior.space, Autoencoder):
         networks.append(prior.space.vae)
     return sum(p.numel() * p.element_size() for net in networks for p in net.parameters())
+
+
+def control_networks(prior: DiffusionPrior) -> list[Any]:
+    """Return the ControlNets that a prior has."""
+    return list(prior.controls.values()) if isinstance(prior, UNetPrior) else []
 
 
 def text_bytes(prior: DiffusionPrior) -> int:
@@ -114,6 +122,8 @@ def text_bytes(prior: DiffusionPrior) -> int:
 def guided_step(prior: DiffusionPrior, text: Tensor, views: int, rows_per_view: int) -> None:
     """Take a step of a rule on the meta device: encode, denoise, go back to the pixels.
 
+    All ControlNets of the prior look at it.
+
     Args:
         prior: on the meta device.
         text: embedding of one prompt, `[1 T D]`.
@@ -124,15 +134,19 @@ def guided_step(prior: DiffusionPrior, text: Tensor, views: int, rows_per_view: 
     images = torch.empty(views, side, side, 3, device=META, requires_grad=True)
     latents = prior.encode_image(images, None)
     noisy = latents.detach().repeat_interleave(rows_per_view, dim=0)
-    score = prior.predict(noisy, torch.empty(rows, device=META), text.expand(rows, -1, -1)).eps[
-        :views
-    ]
-    (latents * score).sum().backward()
+    inputs = (noisy, torch.empty(rows, device=META), text.expand(rows, -1, -1))
+    if isinstance(prior, UNetPrior) and prior.controls:
+        names = tuple(prior.controls)
+        shown = torch.empty(rows, len(names), 3, side, side, device=META)
+        prediction = prior.predict(*inputs, Control(names, (1.0,) * len(names), shown))
+    else:
+        prediction = prior.predict(*inputs)
+    (latents * prediction.eps[:views]).sum().backward()
 
 
 def step_bytes(prior: DiffusionPrior, views: int, rows_per_view: int) -> int:
     """Return the most bytes that a step holds beside the weights; arguments as `guided_step`."""
-    text = prior.embed([""])
+    text = with_sight(prior, prior.embed([""]), [True])
     if isinstance(prior, MultiView):
         views = -(-views // prior.num_views) * prior.num_views
         text = prior.with_cameras(text[:, None], turntable_cameras(1, distance=1.0, fov_y=45.0))[0]

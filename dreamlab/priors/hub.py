@@ -20,7 +20,6 @@ from dreamlab.priors.folder import (
 )
 
 PACKAGED = "package:"
-_CLIP_FILES = ["*.json", "*.txt", "*.safetensors"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -92,57 +91,66 @@ def locate(name: str, sources: Sequence[str], *, prefer_half: bool = False) -> P
     )
 
 
-def locate_autoencoder(source: str) -> Path:
-    """Return the folder of an autoencoder, downloading it if `source` is a hub id.
+def locate_network(source: str, what: str, key: str) -> Path:
+    """Return the folder of a single network, downloading it if `source` is a hub id.
+
+    Args:
+        source: a folder, or a hub id.
+        what: how it is called in messages, such as "autoencoder".
+        key: the setting that names it.
 
     Raises:
         MissingError: it cannot be had, or it is not complete.
     """
     place = _folder_on_disk(source)
     if place is None and is_hub_id(source):
-        from huggingface_hub import snapshot_download
-
-        try:
-            place = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-        except Exception as error:  # the hub client raises kinds of five libraries
-            raise MissingError(
-                f"the autoencoder {source} cannot be had: {explain(error)}.",
-                "connect to the network once, or leave prior.vae out.",
-            ) from error
+        place = _snapshot(source, "", what, key)
     if place is None:
-        raise MissingError(f"there is no autoencoder {source!r}.", "correct prior.vae.")
-    lacking = missing_weights(place, "vae")
+        raise MissingError(f"there is no {what} {source!r}.", f"correct {key}.")
+    lacking = missing_weights(place, what)
     if lacking:
-        raise MissingError(f"{place} lacks {', '.join(lacking)}.", "correct prior.vae.")
+        raise MissingError(f"{place} lacks {', '.join(lacking)}.", f"correct {key}.")
     return place
 
 
-def locate_clip(source: str) -> Path:
-    """Return the folder of a CLIP model, downloading it if `source` is a hub id.
+def locate_inside(source: str, key: str) -> Path:
+    """Return a file or folder that lies inside a repository or on disk.
+
+    Args:
+        source: a path, or `owner/name/path` of a file with a suffix or of a folder on the hub.
+        key: the setting that names it.
 
     Raises:
         MissingError: it cannot be had.
     """
-    folder = _folder_on_disk(source)
-    if folder is None and is_hub_id(source):
-        from huggingface_hub import snapshot_download
+    place = Path(source).expanduser()
+    if place.exists():
+        return place.resolve()
+    *_, path = parts = source.split("/", maxsplit=2)
+    repository = "/".join(parts[:2])
+    if len(parts) < 3 or not path or not is_hub_id(repository):
+        raise MissingError(f"{key}: there is no {source}.", f"correct {key}.")
+    return _snapshot(repository, path, "file or folder", key) / path
 
-        try:
-            folder = Path(snapshot_download(source, allow_patterns=_CLIP_FILES))
-        except Exception as error:  # the hub client raises kinds of five libraries
-            raise MissingError(
-                f"the CLIP model {source} cannot be had: {explain(error)}.",
-                "connect to the network once, or name a folder.",
-            ) from error
-    if folder is None:
+
+def _snapshot(repository: str, inside: str, what: str, key: str) -> Path:
+    """Download the networks of a repository, of one folder of it, or one file."""
+    from huggingface_hub import snapshot_download
+
+    folder = f"{inside}/" if inside else ""
+    kinds = ("json", "txt", "safetensors")
+    patterns = [inside] if Path(inside).suffix else [f"{folder}*.{kind}" for kind in kinds]
+    try:
+        place = Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises kinds of five libraries
         raise MissingError(
-            f"there is no folder {source}.", "name a folder or hub id of a CLIP model."
-        )
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise MissingError(
-            f"{folder} lacks config.json or weights as safetensors.", "name a CLIP model's folder."
-        )
-    return folder
+            f"the {what} {repository}{'/' if inside else ''}{inside} cannot be had: "
+            f"{explain(error)}.",
+            f"connect to the network once, or leave {key} out.",
+        ) from error
+    if not (place / inside).exists():
+        raise MissingError(f"{repository} has no {inside}.", f"correct {key}.")
+    return place
 
 
 def _download(source: str, prefer_half: bool) -> Path:

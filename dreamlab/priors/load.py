@@ -8,7 +8,7 @@ and so the adapter.
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,11 @@ from typing import Any, Literal
 import torch
 
 from dreamlab.core.config import build, load_yaml
-from dreamlab.core.errors import InputError, nearest
+from dreamlab.core.errors import InputError, MissingError, nearest
 from dreamlab.core.locations import configs_dir
 from dreamlab.priors import deepfloyd, flux, mvdream, sd3, sdxl, stable_diffusion
 from dreamlab.priors.base import Prior
+from dreamlab.priors.controlnet import load_control
 from dreamlab.priors.diffusion import DiffusionPrior, Dtype, LoadOptions, resolve_dtype
 from dreamlab.priors.folder import (
     DEEPFLOYD,
@@ -28,9 +29,11 @@ from dreamlab.priors.folder import (
     SD3,
     SDXL,
     STABLE_DIFFUSION,
+    Family,
     family_of,
 )
-from dreamlab.priors.hub import is_hub_id, locate, locate_autoencoder
+from dreamlab.priors.hub import is_hub_id, locate, locate_network
+from dreamlab.priors.image_prompt import ImagePrompt, load_image_prompt
 from dreamlab.priors.memory import (
     WORTH_COUNTING,
     Rung,
@@ -39,6 +42,7 @@ from dreamlab.priors.memory import (
     take,
 )
 from dreamlab.priors.single_file import unpacked
+from dreamlab.priors.unet import UNetPrior
 from dreamlab.priors.user_loras import UserLora, merge_loras
 
 logger = logging.getLogger(__name__)
@@ -51,6 +55,8 @@ ADAPTERS: dict[str, Callable[[Path, LoadOptions], DiffusionPrior]] = {
     DEEPFLOYD.title: deepfloyd.load,
     MVDREAM.title: mvdream.load,
 }
+STEERABLE = (STABLE_DIFFUSION.title, SDXL.title)
+"""Families whose adapter is a `UNetPrior`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class PriorConfig:
     own networks."""
     loras: list[UserLora] = dataclasses.field(default_factory=list)
     """LoRA files that are merged into the denoiser: `[{path: …, weight: 0.8}]`."""
+    image_prompt: ImagePrompt | None = None
+    """A picture that says beside the prompt what to make, and the IP-Adapter that reads it."""
     max_rows: int | None = None
     """Latents that the denoiser gets in one call; none: all of a step at once."""
     memory: list[Rung] | Literal["auto"] = "auto"
@@ -88,6 +96,10 @@ class PriorConfig:
             raise ValueError(f"embedded_guidance must be positive, got {self.embedded_guidance}")
 
 
+Kind = Literal["model", "controlnet"]
+TITLES: dict[Kind, str] = {"model": "model", "controlnet": "ControlNet"}
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that can be asked for by name."""
@@ -98,6 +110,10 @@ class Model:
     """Under which terms its weights may be used."""
     about: str = ""
     """One line for listings."""
+    kind: Kind = "model"
+    """What it is: a model that guides, or a ControlNet for such."""
+    sees: Literal["depth", "normal"] | None = None
+    """Picture that a ControlNet reads; none: not known."""
     image_size: int | None = None
     """Side of its images in pixels, where it is known before loading."""
     max_guidance: float | None = None
@@ -108,48 +124,57 @@ class Model:
     """Settings laid over a recipe when it runs with this model."""
 
 
-def known_models() -> dict[str, Model]:
-    """Read the alias table.
+def known_models(kind: Kind = "model") -> dict[str, Model]:
+    """Read the alias table, as far as it is about models, or about ControlNets.
 
     Raises:
         InputError: the table has an unknown key or a value of a wrong type.
     """
     table = load_yaml(configs_dir() / "models.yaml")
-    return {name: build(Model, entry, f"models.{name}") for name, entry in table.items()}
+    models = {name: build(Model, entry, f"models.{name}") for name, entry in table.items()}
+    return {name: model for name, model in models.items() if model.kind == kind}
 
 
-def resolve_model(name: str) -> Model:
+def resolve_model(name: str, kind: Kind = "model") -> Model:
     """Return the model that `name` stands for; nothing is loaded and no network is asked.
 
     Raises:
         InputError: `name` is neither an alias, nor an existing folder, nor of the form owner/name.
     """
-    models = known_models()
+    models = known_models(kind)
     if name in models:
         return models[name]
     if name and Path(name).expanduser().is_dir():
-        return Model(sources=[name], about="a local folder")
+        return Model(sources=[name], about="a local folder", kind=kind)
     if is_hub_id(name):
         for model in models.values():
             if name in model.sources:  # what is known about it holds under this name too
                 return dataclasses.replace(model, sources=[name])
-        return Model(sources=[name], about="a repository on the hub")
+        return Model(sources=[name], about="a repository on the hub", kind=kind)
     raise InputError(
-        f"there is no model {name!r}: it is no alias, no folder and no hub id (owner/name).",
+        f"there is no {TITLES[kind]} {name!r}: it is no alias, no folder and no hub id "
+        "(owner/name).",
         nearest(name, models),
     )
 
 
-def load_prior(config: PriorConfig, device: torch.device | str, views: int = 1) -> Prior:
+def load_prior(
+    config: PriorConfig,
+    device: torch.device | str,
+    views: int = 1,
+    controls: Sequence[str] = (),
+) -> Prior:
     """Load the model that `config` names onto `device`, downloading it when it must be.
 
     Args:
         config: the model, and how it is run.
         device: where it is run.
         views: renders of a step, for the memory that it will need.
+        controls: ControlNets that stages name.
 
     Raises:
-        InputError: the name is unknown, or the model is of a family without adapter.
+        InputError: the name is unknown, the model is of a family without adapter, or cannot be
+            steered by what is named.
         MissingError: the model cannot be had, or its files are damaged.
     """
     device = torch.device(device)
@@ -166,41 +191,102 @@ def load_prior(config: PriorConfig, device: torch.device | str, views: int = 1) 
         dtype=config.dtype,
         image_size=config.image_size,
         max_rows=config.max_rows,
-        vae=None if config.vae is None else locate_autoencoder(config.vae),
+        vae=None if config.vae is None else locate_network(config.vae, "autoencoder", "prior.vae"),
         embedded_guidance=config.embedded_guidance,
         max_guidance=model.max_guidance,
         few_steps=model.few_steps,
     )
     family = family_of(folder)
+    _check_hooks(family, name, controls, config.image_prompt)
+    networks = {control: locate_control(control) for control in dict.fromkeys(controls)}
 
     def load(device: torch.device) -> DiffusionPrior:
         return ADAPTERS[family.title](folder, dataclasses.replace(options, device=device))
 
+    def equipped(prior: DiffusionPrior) -> DiffusionPrior:
+        """Add what steers it; to be done when nothing else changes its layers."""
+        if isinstance(prior, UNetPrior):
+            _equip(prior, networks, config.image_prompt, options)
+        return prior
+
     rungs = config.memory
     if rungs == "auto":
-        rungs = _rungs_to_fit(load, folder, name, device, views)
+        folders = [folder, *networks.values()]
+        rungs = _rungs_to_fit(lambda at: equipped(load(at)), folders, name, device, views)
     # weights in half the size never take up the whole
     if "half_precision" in rungs and options.precision == torch.float32:
         dtype: Dtype = "float16" if device.type == "cuda" else "bfloat16"
         options = dataclasses.replace(options, dtype=dtype)
     prior = load(device)
     merge_loras(prior.network, family, config.loras)
+    equipped(prior)
     for rung in rungs:
         if not take(prior, rung) and rung == "half_precision":
             prior.running.rungs.append(rung)
     return prior
 
 
+def locate_control(name: str) -> Path:
+    """Return the folder of a ControlNet, downloading it if it must be.
+
+    Raises:
+        InputError: the name stands for nothing.
+        MissingError: no source could be had.
+    """
+    problems: list[str] = []
+    for source in resolve_model(name, "controlnet").sources:
+        try:
+            return locate_network(source, TITLES["controlnet"], "the stage's controls")
+        except MissingError as error:
+            problems.append(error.message.removesuffix("."))
+    raise MissingError(
+        f"the ControlNet {name!r} cannot be had: {'; '.join(problems)}.",
+        "connect to the network once, or leave it out of the stage's controls.",
+    )
+
+
+def _check_hooks(
+    family: Family, name: str, controls: Sequence[str], image: ImagePrompt | None
+) -> None:
+    """Refuse what the denoiser of a family cannot be steered by.
+
+    Raises:
+        InputError: it is no U-Net on latents.
+    """
+    if family.title in STEERABLE or not (controls or image):
+        return
+    what = f"ControlNets ({', '.join(controls)})" if controls else "an image prompt"
+    raise InputError(
+        f"{name} is a {family.title} model, which {what} cannot steer here.",
+        f"choose a {' or '.join(STEERABLE)} model, or leave "
+        f"{'the controls out of the stages' if controls else 'prior.image_prompt out'}.",
+    )
+
+
+def _equip(
+    prior: UNetPrior, networks: dict[str, Path], image: ImagePrompt | None, options: LoadOptions
+) -> None:
+    """Load ControlNets and image prompt of a prior onto its device."""
+    unet, factor = prior.network.config, prior.space.factor
+    options = dataclasses.replace(options, device=prior.device)
+    prior.controls = {
+        name: load_control(folder, unet, factor, options) for name, folder in networks.items()
+    }
+    if image is not None:
+        prior.image = load_image_prompt(image, prior.network, prior.device)
+
+
 def _rungs_to_fit(
     load: Callable[[torch.device], DiffusionPrior],
-    folder: Path,
+    folders: list[Path],
     name: str,
     device: torch.device,
     views: int,
 ) -> list[Rung]:
     """Return the rungs that a model needs; for small models nothing is counted."""
     free = free_bytes(device)
-    weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    files = [file for folder in folders for file in folder.rglob("*.safetensors")]
+    weights = sum(file.stat().st_size for file in files)
     if free is None or weights < WORTH_COUNTING * free:
         return []
     can_offload = device.type == "cuda"

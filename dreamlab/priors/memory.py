@@ -11,7 +11,7 @@
 Before a run, the first rungs are taken of which `footprint` says that the step then fits into what
 is free. When memory runs out all the same, the run takes the next rung and repeats the step.
 A rung that the model does not have, or that is taken, is left out: slices of attention for
-transformers, tiles for pixels, offload without a graphics card.
+transformers and with an image prompt, tiles for pixels, offload without a graphics card.
 """
 
 import logging
@@ -26,7 +26,14 @@ from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.folder import quiet
-from dreamlab.priors.footprint import META, step_bytes, text_bytes, weight_bytes
+from dreamlab.priors.footprint import (
+    META,
+    control_networks,
+    step_bytes,
+    text_bytes,
+    weight_bytes,
+)
+from dreamlab.priors.unet import UNetPrior
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +68,7 @@ class Estimate:
     """What a run needs of the denoiser's device."""
 
     weights: int
-    """Bytes of denoiser and autoencoder."""
+    """Bytes of denoiser, ControlNets and autoencoder."""
     step: int
     """Bytes that a step holds beside them."""
     texts: int
@@ -88,9 +95,12 @@ def _single_rows(prior: DiffusionPrior) -> bool:
 
 
 def _slice_attention(prior: DiffusionPrior) -> bool:
-    if not hasattr(prior.network, "set_attention_slice"):
+    """Slices would take the place of the attention that reads an image prompt."""
+    sees_image = isinstance(prior, UNetPrior) and prior.image is not None
+    if sees_image or not hasattr(prior.network, "set_attention_slice"):
         return False
-    prior.network.set_attention_slice("max")
+    for network in (prior.network, *control_networks(prior)):
+        network.set_attention_slice("max")
     return True
 
 
@@ -113,7 +123,8 @@ def _halve(prior: DiffusionPrior) -> bool:
 
 
 def _cast(prior: DiffusionPrior, half: torch.dtype) -> None:
-    prior.network.to(half)
+    for network in (prior.network, *control_networks(prior)):
+        network.to(half)
     if isinstance(prior.space, Autoencoder) and not (
         half == torch.float16 and prior.space.vae.config.get("force_upcast")
     ):
@@ -126,7 +137,8 @@ def _offload(prior: DiffusionPrior) -> bool:
         return False
     import accelerate
 
-    accelerate.cpu_offload(prior.network, execution_device=prior.device)
+    for network in (prior.network, *control_networks(prior)):
+        accelerate.cpu_offload(network, execution_device=prior.device)
     return True
 
 

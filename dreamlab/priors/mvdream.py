@@ -37,7 +37,6 @@ from torch import Tensor, nn
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.priors.autoencoder import Autoencoder
-from dreamlab.priors.base import Latents
 from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import LoadOptions, load_autoencoder
 from dreamlab.priors.folder import (
@@ -48,13 +47,10 @@ from dreamlab.priors.folder import (
     read_json,
 )
 from dreamlab.priors.multi_view import CAMERA_NUMBERS, camera_numbers, group_size
-from dreamlab.priors.noise_schedule import (
-    DiscreteSchedule,
-    NetworkTimes,
-    load_discrete_schedule,
-)
+from dreamlab.priors.noise_schedule import DiscreteSchedule, load_discrete_schedule
 from dreamlab.priors.stable_diffusion import StableDiffusionPrior
 from dreamlab.priors.text_encoder import TextEncoder
+from dreamlab.priors.unet import Told
 
 NUM_VIEWS = 4
 """N of all published models."""
@@ -112,16 +108,12 @@ class MVDreamPrior(StableDiffusionPrior):
         packed = pack(conditionings.flatten(0, 1), numbers.repeat_interleave(num_variants, dim=0))
         return packed.unflatten(0, (num_views, num_variants))
 
-    def output(
-        self, noisy: Latents, time: NetworkTimes, conditioning: Float[Tensor, "batch rows features"]
-    ) -> Latents:
-        group_size(self, len(noisy))
+    def told(self, conditioning: Float[Tensor, "batch rows features"]) -> Told:
+        group_size(self, len(conditioning))
         tokens, cameras = unpack(conditioning, CAMERA_NUMBERS)
         if tokens.shape[1] % self.text.limit:
             raise ValueError("conditionings have no cameras: they must come from with_cameras()")
-        return self.unet(
-            noisy, time, encoder_hidden_states=tokens, class_labels=cameras, return_dict=False
-        )[0]
+        return Told(tokens, {}, cameras)
 
 
 def join_views(unet: nn.Module, num_views: int) -> None:

@@ -12,6 +12,8 @@ for a blurred one).
 The empty prompt is zeros where the model says so (`force_zeros_for_empty_prompt`), as it was
 trained, not the embedding of no words.
 
+Of a prompt in pieces the pooled text is that of the first (`long_prompts`).
+
 Source: Podell et al., SDXL (2023), section 2.2.
 """
 
@@ -24,28 +26,23 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.priors.autoencoder import Autoencoder
-from dreamlab.priors.base import Latents
 from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import (
-    DiffusionPrior,
     LoadOptions,
     load_autoencoder,
     load_network,
     square_side,
 )
 from dreamlab.priors.folder import read_json
-from dreamlab.priors.noise_schedule import (
-    DiscreteSchedule,
-    NetworkTimes,
-    load_discrete_schedule,
-)
+from dreamlab.priors.noise_schedule import DiscreteSchedule, load_discrete_schedule
 from dreamlab.priors.text_encoder import TextEncoder
+from dreamlab.priors.unet import Told, UNetPrior, encode_pieces
 
 SIZES = 6
 """Numbers of the micro-conditioning."""
 
 
-class SDXLPrior(DiffusionPrior):
+class SDXLPrior(UNetPrior):
     """Autoencoder, U-Net with text and size conditions, two CLIP text encoders."""
 
     def __init__(
@@ -73,27 +70,19 @@ class SDXLPrior(DiffusionPrior):
         side = self.native_size
         self._sizes = torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
 
-    def embed(self, prompts: list[str]) -> Float[Tensor, "prompts rows features"]:
-        first, second = (text.encode(prompts) for text in self.texts)
+    def embed_pieces(self, pieces: list[list[str]]) -> Float[Tensor, "prompts rows features"]:
+        first, second = (encode_pieces(text, pieces) for text in self.texts)
         assert second.pooled is not None
         packed = pack(torch.cat([first.tokens, second.tokens], dim=-1), second.pooled)
         if self._empty_is_zero:
-            is_empty = torch.tensor([not prompt for prompt in prompts], device=packed.device)
+            is_empty = torch.tensor([not prompt[0] for prompt in pieces], device=packed.device)
             packed = packed.masked_fill(is_empty[:, None, None], 0.0)
         return packed
 
-    def output(
-        self, noisy: Latents, time: NetworkTimes, conditioning: Float[Tensor, "batch rows features"]
-    ) -> Latents:
+    def told(self, conditioning: Float[Tensor, "batch rows features"]) -> Told:
         tokens, pooled = unpack(conditioning, self._pooled_width)
-        sizes = self._sizes.expand(len(noisy), -1).to(self.dtype)
-        return self.network(
-            noisy,
-            time,
-            encoder_hidden_states=tokens,
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
-            return_dict=False,
-        )[0]
+        sizes = self._sizes.expand(len(conditioning), -1).to(self.dtype)
+        return Told(tokens, {"text_embeds": pooled, "time_ids": sizes})
 
 
 def load(folder: Path, options: LoadOptions) -> SDXLPrior:

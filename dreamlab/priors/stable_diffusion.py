@@ -20,21 +20,16 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.priors.autoencoder import Autoencoder
-from dreamlab.priors.base import Latents
 from dreamlab.priors.diffusion import (
-    DiffusionPrior,
     LoadOptions,
     load_autoencoder,
     load_network,
     square_side,
 )
 from dreamlab.priors.folder import part_class, read_json
-from dreamlab.priors.noise_schedule import (
-    DiscreteSchedule,
-    NetworkTimes,
-    load_discrete_schedule,
-)
+from dreamlab.priors.noise_schedule import DiscreteSchedule, load_discrete_schedule
 from dreamlab.priors.text_encoder import TextEncoder
+from dreamlab.priors.unet import Told, UNetPrior, encode_pieces
 
 CONSISTENCY_GUIDANCE = 8.5
 CONSISTENCY_STEPS = 50
@@ -42,7 +37,7 @@ CONSISTENCY_STEPS = 50
 CONSISTENCY_MAX_GUIDANCE = 2.0
 
 
-class StableDiffusionPrior(DiffusionPrior):
+class StableDiffusionPrior(UNetPrior):
     """Autoencoder, U-Net with text cross-attention, CLIP text encoder."""
 
     def __init__(
@@ -65,25 +60,15 @@ class StableDiffusionPrior(DiffusionPrior):
             prediction_type=prediction_type,
             native_size=square_side(unet.config.sample_size) * space.factor,
         )
-        self._guidance: Tensor | None = None
         if (width := unet.config.time_cond_proj_dim) is not None:
             scale = options.embedded_guidance or CONSISTENCY_GUIDANCE
             self._guidance = guidance_embedding(scale, width).to(self.device, self.dtype)
 
-    def embed(self, prompts: list[str]) -> Float[Tensor, "prompts rows features"]:
-        return self.text.encode(prompts).tokens
+    def embed_pieces(self, pieces: list[list[str]]) -> Float[Tensor, "prompts rows features"]:
+        return encode_pieces(self.text, pieces).tokens
 
-    def output(
-        self, noisy: Latents, time: NetworkTimes, conditioning: Float[Tensor, "batch rows features"]
-    ) -> Latents:
-        guidance = self._guidance
-        return self.unet(
-            noisy,
-            time,
-            encoder_hidden_states=conditioning,
-            timestep_cond=None if guidance is None else guidance.expand(len(noisy), -1),
-            return_dict=False,
-        )[0]
+    def told(self, conditioning: Float[Tensor, "batch rows features"]) -> Told:
+        return Told(conditioning, {})
 
 
 def guidance_embedding(scale: float, width: int) -> Float[Tensor, "1 {width}"]:

@@ -107,6 +107,11 @@ class TextEncoder:
         )
         return min(size for size in sizes if size is not None)
 
+    def fits(self, text: str) -> bool:
+        """Tell whether the model reads a text to its end."""
+        ids: Any = self._tokenizer(text, verbose=False).input_ids
+        return len(ids) <= self.limit
+
     def warn_if_cut(self, prompts: list[str]) -> None:
         """Log a warning for each prompt that is longer than the model reads, quoting the rest."""
         for prompt in prompts:

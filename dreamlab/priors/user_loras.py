@@ -33,6 +33,19 @@ class UserLora:
     """Factor of its change; 0: none, negative: the opposite."""
 
 
+def check_suffix(path: str, key: str) -> None:
+    """Refuse weights in a format that may run code when it is read.
+
+    Raises:
+        InputError: it is no safetensors file.
+    """
+    if Path(path).suffix != SAFETENSORS:
+        raise InputError(
+            f"{key} must be a {SAFETENSORS} file, got {path}: other formats can run code.",
+            "convert it to safetensors, or download that version of it.",
+        )
+
+
 def check_weights_file(path: str, key: str) -> Path:
     """Return the path of a weights file.
 
@@ -40,12 +53,8 @@ def check_weights_file(path: str, key: str) -> Path:
         InputError: it is no safetensors file; others may run code when they are read.
         MissingError: it does not exist.
     """
+    check_suffix(path, key)
     file = Path(path).expanduser()
-    if file.suffix != SAFETENSORS:
-        raise InputError(
-            f"{key} must be a {SAFETENSORS} file, got {path}: other formats can run code.",
-            "convert it to safetensors, or download that version of it.",
-        )
     if not file.is_file():
         raise MissingError(f"{key}: there is no file {path}.", "correct the path.")
     return file

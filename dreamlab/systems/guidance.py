@@ -11,10 +11,12 @@ from dreamlab.core.layout import Layout
 from dreamlab.core.schedules import value_at
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.comparing import Comparing
+from dreamlab.guidance.controls import ControlledPrompts
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.semantic import SemanticPrompts
 from dreamlab.priors.base import Prior, guidance_limit
+from dreamlab.priors.controlnet import Controllable
 from dreamlab.priors.multi_view import group_size
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
@@ -43,7 +45,8 @@ def build_guidance(
         negative_prompt: what to avoid; may be empty.
         seed: of everything random.
         cache_dir: where text embeddings are kept; None: nowhere.
-        layout: objects with prompts of their own; what a rule learns hears the scene's alone.
+        layout: objects with prompts of their own; what a rule learns hears the scene's alone, and
+            sees nothing of what ControlNets see.
 
     Raises:
         InputError: the guidance or one of its settings is wrong, or does not fit the prior.
@@ -53,6 +56,12 @@ def build_guidance(
     def encode(prompts: PromptConfig) -> Prompts:
         return Prompts.encode(prior, scene, negative_prompt, prompts, cache_dir)
 
+    def shown(prompts: Prompts) -> Prompts:
+        if not config.controls:
+            return prompts
+        _check_loaded(config, prior)
+        return ControlledPrompts(prompts, config.controls, prior.image_size)
+
     component = components.find("guidance", config.guidance, f"stages.{name}.guidance")
     check_groups(name, config, prior)
     _warn_of_guidance(component.config, prior, f"stages.{name}.guidance")
@@ -61,16 +70,23 @@ def build_guidance(
     else:
         texts = (scene, negative_prompt, config.prompts)
         prompts = SemanticPrompts.of_layout(prior, layout, *texts, config.semantic, cache_dir)
-    guidance = component.module.build(component.config, prior, prompts)
+    guidance = component.module.build(component.config, prior, shown(prompts))
     if isinstance(guidance, Comparing):
         texts = (guidance.reference_prompt, negative_prompt, config.prompts)
-        guidance.compare_with(Prompts.encode(prior, *texts, cache_dir))
+        guidance.compare_with(shown(Prompts.encode(prior, *texts, cache_dir)))
     if isinstance(guidance, Learning):
         has_words = config.prompts.view != "none"
         is_plain = layout is None and not has_words
         plain = prompts if is_plain else encode(replace(config.prompts, view="none"))
         guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
     return guidance
+
+
+def _check_loaded(config: StageConfig, prior: Prior) -> None:
+    loaded = prior.controls if isinstance(prior, Controllable) else {}
+    missing = [control.model for control in config.controls if control.model not in loaded]
+    if missing:
+        raise ValueError(f"the prior was loaded without the ControlNets {', '.join(missing)}")
 
 
 def check_reference(name: str, config: StageConfig) -> None:

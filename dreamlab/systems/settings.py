@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dreamlab.core.cameras import CameraRanges
+from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF
 from dreamlab.core.schedules import Scalar
+from dreamlab.guidance.controls import ControlConfig, check_controls
 from dreamlab.guidance.encoder_gradient import EncoderGradient
 from dreamlab.guidance.pgc import PixelGradientConfig
 from dreamlab.guidance.pixel_weights import PixelWeight
@@ -18,6 +20,8 @@ from dreamlab.renderers.shading import ShadingConfig
 from dreamlab.systems import components
 from dreamlab.systems.passes import PassConfig
 
+FLAT = "flat"
+"""Renderer of pictures, which have no depth."""
 PREVIOUS = "previous"
 """Names the stage before in `start_from`."""
 DEFAULT_RATES: dict[str, Scalar] = {
@@ -118,6 +122,9 @@ class StageConfig:
     pixel_weight: PixelWeight = "uniform"
     """How much of the guidance's gradient each pixel takes: all the same, as its opacity (`alpha`),
     or as the surface turns to the camera (`facing`)."""
+    controls: tuple[ControlConfig, ...] = ()
+    """ControlNets that see depth or normals of the render and steer the denoiser by them, under
+    every rule."""
     pixel_gradient: PixelGradientConfig | None = None
     """How the guidance's gradient is clipped at the pixels of the render (PGC); none: it is not."""
     encoder_gradient: EncoderGradient = "exact"
@@ -152,14 +159,26 @@ class StageConfig:
         fitting = (milestone for milestone in self.milestones if progress < milestone.until)
         return next(fitting, self.milestones[-1]).size
 
+    @property
+    def needs_normals(self) -> bool:
+        """Whether renders must have normals, whatever the guidance is."""
+        shows_normals = any(control.sees == "normal" for control in self.controls)
+        return shows_normals or self.pixel_weight == "facing"
+
     def resolved(self, where: str = "") -> "StageConfig":
         """Spell out all defaults of the components.
 
         Raises:
-            InputError: a component or one of its settings is unknown or wrong; `where` is the
-                dotted path of this stage, for the message.
+            InputError: a component or one of its settings is unknown or wrong, or a ControlNet
+                cannot be; `where` is the dotted path of this stage, for the message.
         """
         prefix = f"{where}." if where else ""
+        check_controls(self.controls, f"{prefix}controls")
+        if self.controls and self.renderer.get("name") == FLAT:
+            raise InputError(
+                f"{prefix}controls: a picture has neither depth nor normals for ControlNets.",
+                f"leave {prefix}controls out, or make an object.",
+            )
         start_from = self.start_from
         if start_from not in (None, PREVIOUS):
             start_from = str(Path(start_from).expanduser().absolute())

@@ -237,8 +237,7 @@ class Stage:
             self.config.shading, progress, cameras, self._generator(step, "shading")
         )
 
-        normals = buffers.normals or needs_normals(self.guidance)
-        normals = normals or self.config.pixel_weight == "facing"
+        normals = buffers.normals or needs_normals(self.guidance) or self.config.needs_normals
 
         def seen_by(renderer: Any) -> Render:
             return renderer(

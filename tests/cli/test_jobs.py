@@ -101,7 +101,7 @@ def test_a_batch_ends_with_the_exit_status_of_its_rows(monkeypatch):
     assert len(said) == 1 and said[0].startswith("row 2 failed")
     assert all(Path(path).is_file() for path in result["files"])
     Path("balls.csv").write_text("prompt,seed\na red ball,1\n")
-    assert "no folder" in call(*arguments, "--score", "nowhere", code=3)[0]["message"]
+    assert "no CLIP model" in call(*arguments, "--score", "nowhere", code=3)[0]["message"]
     *_, result = events = call(*arguments, "--score", "judge")
     (said,) = [event["message"] for event in events if event["kind"] == "warning"]
     assert said.startswith("no scores: a-red-ball"), "the worker of this test exports no GLB"

@@ -8,8 +8,9 @@ import yaml
 from rules import CASES
 
 from dreamlab.core.config import build
-from dreamlab.guidance.prompts import PromptConfig
+from dreamlab.priors.load import PriorConfig
 from dreamlab.systems.components import find
+from dreamlab.systems.settings import StageConfig
 
 TEXT = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
@@ -25,8 +26,9 @@ def test_every_rule_has_a_section():
 @pytest.mark.parametrize("block", BLOCKS)
 def test_what_it_shows_builds(block: str):
     settings = yaml.safe_load(block)
-    find("guidance", settings["guidance"])
-    build(PromptConfig, settings.get("prompts", {}))
+    build(PriorConfig, settings.pop("prior", {}))
+    if settings:
+        build(StageConfig, {"steps": 1, **settings}).resolved()
 
 
 @pytest.mark.parametrize("settings", INLINE)

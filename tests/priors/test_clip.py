@@ -9,10 +9,15 @@ from tiny_models import POOLED, TOKENS, WIDTH, tiny_tokenizer
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.priors.clip import Clip
-from dreamlab.priors.hub import locate_clip
+from dreamlab.priors.folder import CLIP_MODEL
+from dreamlab.priors.hub import locate_network
 
 CAPTIONS = ["a red ball", "a cube"]
 MEAN, DEVIATION = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+
+
+def locate(source: str) -> Path:
+    return locate_network(source, CLIP_MODEL, "--score")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_similarities_are_those_of_the_published_classes(folder: Path) -> None:
     from transformers import CLIPModel, CLIPTokenizer
 
-    clip = Clip(locate_clip(str(folder)))
+    clip = Clip(locate(str(folder)))
     images = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(1))
     found = clip.embed_images(images) @ clip.embed_captions(CAPTIONS).T
     pixels = ((images - torch.tensor(MEAN)) / torch.tensor(DEVIATION)).permute(0, 3, 1, 2)
@@ -62,11 +67,11 @@ def test_pictures_of_any_size_and_long_captions_are_taken(folder: Path) -> None:
 
 
 def test_what_is_no_clip_is_refused(folder: Path, sd1_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no folder"):
-        locate_clip("nowhere")
+    with pytest.raises(MissingError, match="there is no CLIP model"):
+        locate("nowhere")
     with pytest.raises(MissingError, match="lacks"):
-        locate_clip(str(tmp_path))
+        locate(str(tmp_path))
     with pytest.raises(MissingError, match="cannot be had"):
-        locate_clip("nobody/no-such-clip")
+        locate("nobody/no-such-clip")
     with pytest.raises(InputError, match="no CLIP model but clip_text_model"):
         Clip(sd1_folder / "text_encoder")

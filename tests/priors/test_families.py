@@ -145,7 +145,7 @@ def test_cached_texts_are_those_of_the_encoder_and_need_none(
     torch.testing.assert_close(encode_cached(second, PROMPTS, tmp_path), fresh)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FLOWS, "if"])
 def test_an_overlong_prompt_is_cut_with_one_warning(
     priors: dict, family: str, caplog: pytest.LogCaptureFixture
 ):

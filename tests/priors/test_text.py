@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from analytic import GaussianPrior
-from tiny_models import TOKENS, WIDTH
+from tiny_models import TOKENS, WIDTH, save_tiny_if
 
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.text_cache import cache_key, encode_cached
@@ -40,10 +40,10 @@ def test_an_overlong_prompt_is_cut_with_a_warning_that_quotes_what_is_lost(
 
 
 def test_a_cached_prompt_needs_no_text_encoder_and_still_warns(
-    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ):
-    prompts = ["a cat", "", "y" * 50]
-    config = PriorConfig(model=str(sd1_folder))
+    prompts = ["a cat", "", "y" * 100]
+    config = PriorConfig(model=str(save_tiny_if(tmp_path / "if")))
     first = encode_cached(load_prior(config, "cpu"), prompts, tmp_path)
 
     def refuse(self):

@@ -209,6 +209,31 @@ def tiny_unet(**options: Any):
     )
 
 
+def save_tiny_controlnet(folder: Path, *, seed: int = 0, **options: Any) -> Path:
+    """A ControlNet of the tiny U-Nets that has something to say (fresh ones are silent)."""
+    import diffusers
+
+    torch.manual_seed(seed)
+    network = diffusers.ControlNetModel(
+        **{
+            "block_out_channels": (32, 64),
+            "layers_per_block": 1,
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "cross_attention_dim": WIDTH,
+            "attention_head_dim": 8,
+            "norm_num_groups": 8,
+            "conditioning_embedding_out_channels": (8, 16, 16),
+            **options,
+        }
+    )
+    silent = [*network.controlnet_down_blocks, network.controlnet_mid_block]
+    silent.append(network.controlnet_cond_embedding.conv_out)
+    for layer in silent:
+        torch.nn.init.normal_(layer.weight, std=0.2)
+    network.save_pretrained(folder)
+    return folder
+
+
 def tiny_vae(**options: Any):
     import diffusers
 

@@ -1,0 +1,249 @@
+"""Image prompts: what the denoiser sees is what the pipelines of diffusers show it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
+
+from dreamlab.core.errors import InputError, MissingError
+from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.priors import image_prompt
+from dreamlab.priors.footprint import META, step_bytes
+from dreamlab.priors.image_prompt import (
+    ImagePrompt,
+    load_image_prompt,
+    open_picture,
+    with_sight,
+)
+from dreamlab.priors.learned import LoraConfig
+from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.priors.memory import take
+from dreamlab.priors.unet import UNetPrior
+
+SEEN = 20
+"""Width of what CLIP pools."""
+PATCHES = 24
+"""Width of what it sees in a patch."""
+T = torch.tensor([0.3, 0.7])
+
+
+def save_clip(folder: Path) -> None:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(5)
+    config = CLIPVisionConfig(
+        hidden_size=PATCHES,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        projection_dim=SEEN,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+
+
+def save_adapter(file: Path, model: Path, *, patches: bool = False) -> None:
+    """Write random weights under the published names; layers of cross-attention are odd."""
+    generator = torch.Generator().manual_seed(6)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return 0.5 * torch.randn(shape, generator=generator)
+
+    unet = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    keys = {name: w for name, w in unet.items() if name.endswith("attn2.to_k.weight")}
+    (width,) = {w.shape[1] for w in keys.values()}
+    if patches:
+        projection = {
+            "proj.0.weight": draw(PATCHES, PATCHES),
+            "proj.0.bias": draw(PATCHES),
+            "proj.2.weight": draw(width, PATCHES),
+            "proj.2.bias": draw(width),
+            "proj.3.weight": draw(width),
+            "proj.3.bias": draw(width),
+        }
+    else:
+        projection = {
+            "proj.weight": draw(4 * width, SEEN),
+            "proj.bias": draw(4 * width),
+            "norm.weight": draw(width),
+            "norm.bias": draw(width),
+        }
+    tensors = {f"image_proj.{name}": tensor for name, tensor in projection.items()}
+    order = [name for part in ("down", "up", "mid") for name in sorted(keys) if part in name[:5]]
+    for index, name in enumerate(order):
+        for part in "kv":
+            tensors[f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight"] = draw(*keys[name].shape)
+    save_file(tensors, file)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    save_clip(root / "image_encoder")
+    for name, save in (("sd", save_tiny_pipeline), ("sdxl", save_tiny_sdxl)):
+        save(root / name)
+        save_adapter(root / f"{name}.safetensors", root / name)
+        save_adapter(root / f"{name}-patches.safetensors", root / name, patches=True)
+    pixels = torch.randint(0, 256, (40, 50, 3), generator=torch.Generator().manual_seed(0))
+    Image.fromarray(pixels.byte().numpy()).save(root / "chair.png")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def prior(root: Path) -> UNetPrior:
+    return load(root)
+
+
+def load(
+    root: Path, name: str = "sd", device: Any = "cpu", model: str | None = None, **changes: Any
+) -> UNetPrior:
+    prompt = {"image": str(root / "chair.png"), "adapter": str(root / f"{name}.safetensors")}
+    config = PriorConfig(
+        model=str(root / (model or name.partition("-")[0])),
+        image_prompt=ImagePrompt(**(prompt | changes)),
+        memory=[],
+    )
+    prior = load_prior(config, device)
+    assert isinstance(prior, UNetPrior)
+    return prior
+
+
+def noisy() -> torch.Tensor:
+    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def texts(prior: UNetPrior, *sight: bool) -> torch.Tensor:
+    return with_sight(prior, prior.encode_text(["a chair", ""]), sight)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sd",
+        pytest.param("sd-patches", marks=pytest.mark.slow),
+        pytest.param("sdxl", marks=pytest.mark.slow),
+        pytest.param("sdxl-patches", marks=pytest.mark.slow),
+    ],
+)
+def test_the_prediction_is_that_of_the_pipeline_with_the_same_image(root: Path, name: str):
+    import diffusers
+
+    family = name.partition("-")[0]
+    is_xl = family == "sdxl"
+    cls = diffusers.StableDiffusionXLPipeline if is_xl else diffusers.StableDiffusionPipeline
+    options = {"add_watermarker": False} if is_xl else {"safety_checker": None}
+    pipeline: Any = cls.from_pretrained(root / family, **options)
+    pipeline.load_ip_adapter(
+        str(root),
+        subfolder="",
+        weight_name=f"{name}.safetensors",
+        image_encoder_folder="image_encoder",
+    )
+    pipeline.set_ip_adapter_scale(0.7)
+    # negative first, as pipelines order rows
+    embeds = pipeline.prepare_ip_adapter_image_embeds(
+        open_picture(root / "chair.png"), None, "cpu", 1, True
+    )
+    prior = load(root, name, scale=0.7)
+    told = prior.told(prior.encode_text(["", "a chair"]))
+    with torch.no_grad():
+        expected = pipeline.unet(
+            noisy(),
+            prior.schedule.time(T),
+            encoder_hidden_states=told.tokens,
+            added_cond_kwargs=told.added | {"image_embeds": embeds},
+        ).sample
+    found = prior.predict(noisy(), T, texts(prior, True, False).flip(0)).eps
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    blind = prior.predict(noisy(), T, texts(prior, False, False).flip(0)).eps
+    torch.testing.assert_close(found[:1], blind[:1])
+    assert (found[1] - blind[1]).abs().max() > 1e-3
+
+
+def test_the_scale_is_a_factor_of_what_the_picture_adds(root: Path):
+    plain = load_prior(PriorConfig(model=str(root / "sd"), memory=[]), "cpu")
+    silent = load(root, scale=0.0)
+    bare = plain.predict(noisy(), T, plain.encode_text(["a chair", ""])).eps
+    torch.testing.assert_close(silent.predict(noisy(), T, texts(silent, True, False)).eps, bare)
+    assert with_sight(plain, bare.flatten(2), [True, False]).equal(bare.flatten(2))
+
+
+def test_clip_looks_once(root: Path, prior: UNetPrior, monkeypatch: pytest.MonkeyPatch):
+    first = prior
+    monkeypatch.setattr(image_prompt, "_look", lambda *_, **__: pytest.fail("it looked again"))
+    again = load(root)
+    assert first.image is not None and again.image is not None
+    assert again.image.image.equal(first.image.image) and again.image.image.shape == (1, SEEN)
+    assert not again.image.none.any()
+
+
+def test_prompts_for_views_see_the_picture_and_negative_ones_do_not(prior: UNetPrior):
+    config = PromptConfig(view="perp_neg", negative="{prompt}, ugly")
+    prompts = Prompts.encode(prior, "a chair", "", config)
+    assert prompts.negative_views is not None
+    assert prompts.views[:, -1, 0].tolist() == [1.0] * 4
+    rest = [prompts.negative[None], prompts.empty[None], prompts.negative_views]
+    assert torch.cat(rest)[:, -1].abs().max() == 0
+
+
+def test_a_learned_score_begins_as_the_prior_with_the_picture(prior: UNetPrior):
+    told = texts(prior, True, True)
+    before = prior.predict(noisy(), T, told).eps
+    score = prior.learned_score(LoraConfig(rank=2), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(score.predict(noisy(), T, told, torch.zeros(2, 12)).eps, before)
+    assert torch.equal(prior.predict(noisy(), T, told).eps, before)
+
+
+@pytest.mark.slow
+def test_memory_is_counted_and_attention_that_sees_is_not_replaced(root: Path):
+    assert step_bytes(load(root, device=META), 1, 2) > 0
+    prior = load(root)
+    before = prior.predict(noisy(), T, texts(prior, True, False)).eps
+    assert not take(prior, "attention_slicing") and take(prior, "half_precision")
+    after = prior.predict(noisy(), T, texts(prior, True, False)).eps
+    assert (after - before).std() < 0.05 * before.std()
+
+
+def test_what_is_transparent_is_white(tmp_path: Path):
+    picture = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    picture.save(tmp_path / "half.png")
+    opened = open_picture(tmp_path / "half.png")
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (255, 255, 255)]
+
+
+def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path):
+    clip = tmp_path / "clip" / "config.json"
+    clip.parent.mkdir()
+    clip.write_text('{"projection_dim": 7}')
+    face = tmp_path / "face.safetensors"
+    save_file({"image_proj.proj.0.weight": torch.zeros(1)}, face)
+    unet, encoder = tiny_unet(), str(root / "image_encoder")
+
+    def refused(kind: type[Exception], match: str, **changes: str) -> None:
+        settings = {"image": str(root / "chair.png"), "adapter": str(root / "sd.safetensors")}
+        prompt = ImagePrompt(**(settings | changes))  # type: ignore[arg-type]
+        with pytest.raises(kind, match=match):
+            load_image_prompt(prompt, unet, torch.device("cpu"))
+
+    refused(InputError, r"must be a \.safetensors file", adapter="ip-adapter_sd15.bin")
+    refused(MissingError, "there is no file", image=str(tmp_path / "no.png"))
+    refused(MissingError, "cannot be had", adapter="h94/IP-Adapter/models/x.safetensors")
+    refused(MissingError, "there is no x/y", encoder="x/y")
+    refused(InputError, r"embeddings of 20 numbers, .* makes 7", encoder=str(clip.parent))
+    refused(InputError, "no IP-Adapter of pictures", adapter=str(face), encoder=encoder)
+    refused(InputError, "of another network", adapter=str(root / "sdxl.safetensors"))
+    refused(InputError, "cannot be read as a picture", image=str(root / "sd.safetensors"))

@@ -43,7 +43,7 @@ def load_model(path: Path) -> trimesh.Trimesh:
 def _joined(models: Sequence[Any]) -> trimesh.Trimesh:
     """Put meshes of one material beside each other."""
     starts = np.cumsum([0, *(len(model.vertices) for model in models)])
-    uv = [getattr(model.visual, "uv", None) for model in models]
+    uv: list[Any] = [getattr(model.visual, "uv", None) for model in models]
     visual = None
     if all(values is not None for values in uv):
         visual = TextureVisuals(uv=np.concatenate(uv), material=models[0].visual.material)

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
+
+from local_server import LocalServer
 
 Answer = str | bytes | Callable[["ChatDouble", BaseHTTPRequestHandler], None]
 """What the model says, the whole body of an answer, or what to do with the connection."""
 
 
-class ChatDouble:
+class ChatDouble(LocalServer):
     """`with ChatDouble(first, second) as server: server.url`; the last answer repeats."""
 
     def __init__(self, *answers: Answer) -> None:
@@ -22,32 +24,15 @@ class ChatDouble:
         self.over = Event()
         """Set when the test ends, for answers that wait."""
 
-    def __enter__(self) -> "ChatDouble":
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                double._serve(self)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.over.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{self.address}/v1"
 
-    def _serve(self, request: BaseHTTPRequestHandler) -> None:
+    def _serve(self, request: BaseHTTPRequestHandler, method: str) -> None:
         length = int(request.headers["Content-Length"])
         self.asked.append(json.loads(request.rfile.read(length)))
         self.paths.append(request.path)

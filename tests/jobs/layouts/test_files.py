@@ -16,17 +16,10 @@ from dreamlab.jobs.layouts.files import load_layout, parse_layout
 from dreamlab.jobs.layouts.given import given_layout
 
 OURS: dict[str, Any] = {
-    "prompt": "a mushroom next to a car",
+    "prompt": "a ball in front of a van",
     "boxes": [
-        {"prompt": "a red mushroom", "center": [0, -0.4, 0], "size": [0.6, 0.6, 0.8]},
-        {
-            "prompt": "a blue car",
-            "center": [0, 0.4, -0.1],
-            "size": [0.8, 0.6, 0.5],
-            "yaw": 30,
-            "front": 90,
-            "views": {"back": "rear view"},
-        },
+        {"prompt": "a van", "center": [-0.4, 0, 0], "size": [1, 0.5, 0.5], "yaw": 30, "front": 90},
+        {"prompt": "a ball", "center": [0.5, 0, -0.1], "size": [0.3, 0.3, 0.3]},
     ],
 }
 LUCID = """[('a table', [106, 106, 106, 300, 300, 200]),
@@ -71,7 +64,7 @@ def test_yaml_and_json_hold_the_same_layout_and_what_is_written_is_read_again(tm
         path.write_text(write(OURS))
         found = load_layout(path)
         assert found == build(Layout, OURS) == build(Layout, to_plain(found))
-    assert [box.facing for box in found.boxes] == [0, 120]
+    assert [box.facing for box in found.boxes] == [120, 0]
 
 
 def test_a_file_of_another_kind_and_one_that_is_not_there_are_refused(tmp_path):

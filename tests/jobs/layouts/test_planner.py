@@ -171,6 +171,12 @@ def test_other_refusals_are_quoted():
     assert "status 404: no model tiny." in error.message
 
 
+def test_the_whole_address_may_be_given():
+    with ChatDouble(json.dumps(GOOD)) as server:
+        plan(PROMPT, Endpoint(f"{server.url}/chat/completions/", "tiny"))
+    assert server.paths == ["/v1/chat/completions"]
+
+
 def test_nobody_there_is_said_so():
     with ChatDouble("") as server:
         url = server.url

@@ -1,6 +1,7 @@
 """Models of runs as objects of the scene: at the 3D cursor, in colours, with their origin noted.
 
-A GLB of dreamlab holds one object: upright, facing -Y, in metres, its origin below its middle.
+A GLB of dreamlab holds one object, or one for each part of a layout: upright, facing -Y, in metres,
+with one origin below the middle of them all. They are placed together.
 """
 
 import bpy
@@ -28,8 +29,8 @@ KEPT = (
 """What makes up the transform of an object."""
 
 
-def import_model(context, path, job):
-    """Import a GLB to the active collection; return its object, then the only selected one.
+def import_models(context, path, job):
+    """Import a GLB to the active collection; return its objects, then the only selected ones.
 
     Raises:
         ServerError: the file holds no mesh.
@@ -37,45 +38,47 @@ def import_model(context, path, job):
     before = set(bpy.data.objects)
     bpy.ops.import_scene.gltf(filepath=str(path))
     new = [item for item in bpy.data.objects if item not in before]
-    model = next((item for item in new if item.type == "MESH"), None)
-    if model is None:
+    models = [item for item in new if item.type == "MESH"]
+    if not models:
         for item in new:
             bpy.data.objects.remove(item)
         raise ServerError(f"The model of {job['name']} holds no mesh.", "Export the run again.")
     for key in ORIGIN:
         value = job.get(key)
-        if value is not None:
+        for model in models if value is not None else ():
             model[f"dreamlab_{'run' if key == 'name' else key}"] = value
     for item in context.view_layer.objects:
-        item.select_set(item == model)
-    context.view_layer.objects.active = model
-    return model
+        item.select_set(item in models)
+    context.view_layer.objects.active = models[0]
+    return models
 
 
-def place_at_cursor(context, model):
-    """Stand the model on the 3D cursor."""
-    model.location = context.scene.cursor.location
+def place_at_cursor(context, models):
+    """Stand the models on the 3D cursor."""
+    for model in models:
+        model.location = context.scene.cursor.location
 
 
-def place_like(model, parts, low, high):
-    """Put the model where `parts` are: same transform, same size and middle of its bounds.
+def place_like(models, parts, low, high):
+    """Put the models where `parts` are: same transform, same size and middle of their bounds.
 
     Args:
-        model: just imported.
+        models: just imported, without a transform.
         parts: the objects that it replaces; the transform is that of the first.
         low: lowest corner of the bounds of all parts, in coordinates of the first; also `high`.
     """
-    own = [Vector(corner) for corner in model.bound_box]
+    own = [Vector(corner) for model in models for corner in model.bound_box]
     own_low = Vector(min(corner[k] for corner in own) for k in range(3))
     own_high = Vector(max(corner[k] for corner in own) for k in range(3))
     low, high = Vector(low), Vector(high)
     scale = (high - low).length / max((own_high - own_low).length, 1e-9)
     shift = (low + high) / 2 - scale * (own_low + own_high) / 2
-    model.data.transform(Matrix.Translation(shift) @ Matrix.Scale(scale, 4))
-    model.data.update()
-    model.parent = parts[0].parent
-    for key in KEPT:
-        setattr(model, key, getattr(parts[0], key))
+    for model in models:
+        model.data.transform(Matrix.Translation(shift) @ Matrix.Scale(scale, 4))
+        model.data.update()
+        model.parent = parts[0].parent
+        for key in KEPT:
+            setattr(model, key, getattr(parts[0], key))
 
 
 def show_materials(context):

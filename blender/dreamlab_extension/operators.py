@@ -141,8 +141,8 @@ class DREAMLAB_OT_bring(Asking, bpy.types.Operator):
 
     def carry_out(self, context):
         followed = state.session.followed[self.run]
-        model = importing.import_model(context, followed.model, followed.job)
-        refining.replace(context, model, followed.ticket, followed.name)
+        models = importing.import_models(context, followed.model, followed.job)
+        refining.replace(context, models, followed.ticket, followed.name)
         importing.show_materials(context)
 
 

@@ -63,8 +63,8 @@ def settle(ticket, run):
                 notes.remove(index)
 
 
-def replace(context, model, ticket, run):
-    """Put a model in the place of the objects that it refines and hide those.
+def replace(context, models, ticket, run):
+    """Put the objects of a model in the place of those that it refines and hide those.
 
     The note is found by its ticket, which survives an undo, or by the run, which is saved with the
     file. Where the note or all objects are gone, the model stands at the 3D cursor.
@@ -74,9 +74,9 @@ def replace(context, model, ticket, run):
     parts = [] if note is None else [part.item for part in note.parts if part.item is not None]
     parts = [part for part in parts if part.name in context.view_layer.objects]
     if not parts:
-        place_at_cursor(context, model)
+        place_at_cursor(context, models)
         return
-    place_like(model, parts, note.low, note.high)
+    place_like(models, parts, note.low, note.high)
     for part in parts:
         part.hide_set(True)
         part.hide_render = True

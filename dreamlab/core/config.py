@@ -56,15 +56,23 @@ def load_yaml(path: Path) -> Plain:
     Raises:
         InputError: the file is missing, is not YAML, or is not a mapping.
     """
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"cannot read {path}: {error.strerror or error}.", "check the path."
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}.", "save it as UTF-8.") from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> Plain:

@@ -22,13 +22,7 @@ Source: the layouts of SemanticSDS (Yang et al. 2024) and LucidDreaming (Wang et
 import math
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
-from dreamlab.core.config import build, load_yaml
-from dreamlab.core.errors import InputError
-
-SUFFIXES = (".yaml", ".yml", ".json")
-"""Of files that hold a layout."""
 MAX_BOXES = 12
 """Each box costs one more evaluation of the prior in a step that shows all of them."""
 MAX_PROMPT = 1000
@@ -127,16 +121,3 @@ def check_prompt(text: str, what: str) -> None:
         raise ValueError(f"{what} has {len(text)} characters, at most {MAX_PROMPT} are allowed")
     if "${" in text or not text.isprintable():
         raise ValueError(f"{what} must be one line of plain text without '${{'")
-
-
-def load_layout(path: Path) -> Layout:
-    """Read a layout from a YAML or JSON file.
-
-    Raises:
-        InputError: it cannot be read, or something in it is wrong.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"{path} is no file of a layout.", f"give one that ends in {', '.join(SUFFIXES)}."
-        )
-    return build(Layout, load_yaml(path), "layout")

@@ -4,13 +4,14 @@ density grid -> threshold -> surface (clean, smooth) -> simplify -> unwrap -> ba
 
 Simplification comes before the unwrap, whose time grows faster than the number of triangles. A
 representation with a texture of its own (`Atlased`) is written as it is, and checked.
-Every step that could harm the shape is measured by the silhouette IoU against the renders.
+Every step that could harm the shape is measured by the silhouette IoU against the renders. Objects
+of a layout become parts of the files after all of that (`parts.py`), so they share the texture.
 """
 
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.layout import Layout
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import (
     Atlased,
@@ -35,6 +37,7 @@ from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
+from dreamlab.export.parts import ObjectReport, Part, describe, parts_of
 from dreamlab.export.settings import BLENDER_FORMATS, ExportConfig
 from dreamlab.ops.mesh.bake import bake, bake_material, vertex_colors
 from dreamlab.ops.mesh.clean import (
@@ -94,6 +97,8 @@ class ExportReport:
     checks: list[Check]
     """The Blender contract, checked on the written GLB."""
     warnings: list[str] = field(default_factory=list)
+    objects: dict[str, ObjectReport] = field(default_factory=dict)
+    """The separate objects of a layout, by the names of their nodes."""
 
     @property
     def valid(self) -> bool:
@@ -132,6 +137,7 @@ def export_model(
     *,
     name: str,
     extras: Mapping[str, Any],
+    layout: Layout | None = None,
     on_phase: OnPhase = lambda name, fraction: None,
 ) -> ExportReport:
     """Turn a representation into `folder`/model.glb and the other formats asked for.
@@ -145,6 +151,7 @@ def export_model(
         folder: must exist.
         name: of the model, such as its prompt; becomes a slug.
         extras: provenance for the GLB: prompt, seed, config_hash, licence, …; plain values.
+        layout: that the object was made with; several boxes become several parts of the files.
         on_phase: called with the name of the phase and the fraction of it that is done.
 
     Raises:
@@ -161,11 +168,17 @@ def export_model(
         mesh = replace(mesh, colors=colors)
     with phase("write"):
         splats = representation.splats() if isinstance(representation, Splatted) else None
-        files = _write(folder, mesh, made.painted, splats, config, name=slug(name), extras=extras)
+        separate = layout if config.parts == "separate" else None
+        parts = parts_of(made.painted, separate, slug(name))
+        written = [part for part in parts if len(part.faces)]
+        files = _write(
+            folder, mesh, made.painted, splats, config, written, name=name, extras=extras
+        )
     with phase("check"):
-        checks = _check(folder, config, slug(name), len(texture))
+        checks = _check(folder, config, [part.name for part in written], len(texture))
     iou = _iou(mesh, reference)
     warnings = [made.warning] if made.warning else []
+    warnings += [f"nothing belongs to {part.name!r}" for part in parts if len(part.faces) == 0]
     warnings += [f"check failed: {c.name} ({c.found})" for c in checks if not c.passed]
     if iou < LOW_IOU:
         warnings.append(f"the outline of the mesh fits the renders only to an IoU of {iou:.3f}")
@@ -188,6 +201,7 @@ def export_model(
         seconds=phase.seconds,
         checks=checks,
         warnings=warnings,
+        objects=describe(made.painted, written) if len(parts) > 1 else {},
     )
 
 
@@ -358,20 +372,21 @@ def _write(
     painted: Mesh,
     splats: Splats | None,
     config: ExportConfig,
+    parts: Sequence[Part],
     *,
     name: str,
     extras: Mapping[str, Any],
 ) -> list[Path]:
     """Write all formats; the placement is that of the mesh, so all files agree."""
-    placement = Placement.on_ground(mesh, config.height)
+    placement, name = Placement.on_ground(mesh, config.height), slug(name)
     files: list[Path] = []
     try:
         for kind in dict.fromkeys(config.formats):
             path = folder / f"model.{kind}"
             if kind == "glb":
-                write_glb(path, painted, placement, name=name, extras=extras)
+                write_glb(path, painted, placement, name=name, extras=extras, parts=parts)
             elif kind == "obj":
-                files += write_obj(path, painted, placement, name=name)
+                files += write_obj(path, painted, placement, name=name, parts=parts)
                 continue
             elif kind == "ply":
                 write_ply(path, mesh, placement)
@@ -386,7 +401,7 @@ def _write(
         if by_blender:
             with tempfile.TemporaryDirectory(prefix="dreamlab-export-") as temporary:
                 glb = Path(temporary) / "model.glb"
-                write_glb(glb, painted, placement, name=name, extras=extras)
+                write_glb(glb, painted, placement, name=name, extras=extras, parts=parts)
                 convert(glb, by_blender)
             files += by_blender
         if splats is not None:
@@ -400,9 +415,11 @@ def _write(
     return files
 
 
-def _check(folder: Path, config: ExportConfig, name: str, texture_size: int) -> list[Check]:
+def _check(
+    folder: Path, config: ExportConfig, names: Sequence[str], texture_size: int
+) -> list[Check]:
     if "glb" not in config.formats:
         return []
     return check_glb(
-        folder / "model.glb", name=name, height=config.height, texture_size=texture_size
+        folder / "model.glb", names=names, height=config.height, texture_size=texture_size
     )

@@ -7,6 +7,7 @@ from dreamlab.ops.mesh.settings import MIN_FACES, Method
 from dreamlab.ops.volume.settings import SurfaceMethod
 
 Format = Literal["glb", "obj", "ply", "stl", "blend", "fbx", "usdz"]
+Parts = Literal["separate", "joined"]
 BLENDER_FORMATS = ("blend", "fbx", "usdz")
 """Those that Blender writes, if its package is installed."""
 
@@ -23,6 +24,9 @@ class ExportConfig:
     Blender's package bpy also blend, fbx and usdz."""
     height: float = 1.0
     """Height of the model in the file, metres."""
+    parts: Parts = "separate"
+    """Whether the objects of a layout are `separate` in the files (a named node and mesh each; PLY
+    and STL know none) or `joined` to one."""
     resolution: int = 128
     """Nodes along each axis of the grid that the surface is extracted from."""
     surface: SurfaceMethod = "density"

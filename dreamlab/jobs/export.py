@@ -96,6 +96,7 @@ def export_trained(
             folder.exports,
             name=config.prompt,
             extras=provenance(config),
+            layout=config.layout,
             on_phase=lambda part, fraction: moved(fraction, part),
         )
     return Exported([folder.exports / name for name in report.files], report)

@@ -13,7 +13,6 @@ Any other address needs a token or a user name with a password. Either is shown 
 
 import base64
 import hmac
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dreamlab.core.addresses import is_loopback
 from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.web.errors import ForeignError, NotAllowedError, TooLargeError, WebError
 from dreamlab.web.uploads import MAX_BYTES
@@ -99,17 +99,6 @@ class Access:
         is_user = self.user is not None and _same(user, self.user)
         is_password = self.password is not None and _same(password, self.password)
         return by_token or (is_user and is_password)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is that of this machine, for itself."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _same(shown: str, secret: str) -> bool:

@@ -211,6 +211,27 @@ def refine(path, address):
     }
 
 
+def objects(path, address):
+    """A model of two objects: generated, and as a refinement."""
+    begin(path, address)
+    bpy.context.scene.cursor.location = (1.0, 2.0, 3.0)
+    bpy.ops.dreamlab.connect()
+    beat_until(settled)
+    form = bpy.context.scene.dreamlab
+    form.prompt, form.quality = "a cat and a dog", "draft"
+    bpy.ops.dreamlab.generate()
+    beat_until(lambda: meshes() and settled())
+    generated = [about(item) for item in meshes()]
+    for item in meshes():
+        bpy.data.objects.remove(item)
+    cube = a_turned_cube()
+    before = {"matrix": [list(row) for row in cube.matrix_world], "bounds": evaluated_bounds(cube)}
+    bpy.ops.dreamlab.refine()
+    beat_until(lambda: len(meshes()) > 1)
+    refined = [about(item) for item in meshes() if item != cube]
+    return {"generated": generated, "before": before, "refined": refined}
+
+
 def refine_several(path, address):
     """Two objects become one; the file is saved and opened while the server works."""
     begin(path, address)

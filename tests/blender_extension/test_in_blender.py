@@ -1,5 +1,6 @@
 """Claims about the extension inside Blender, each in a Blender of its own, against a double."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dreamlab.core.frames import to_world_axes
 from dreamlab.core.mesh import Mesh
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.writers import write_glb
+from dreamlab.export.parts import Part
 from dreamlab.jobs.extension import write_extension
 from dreamlab.ops.mesh.clean import vertex_normals
 
@@ -23,7 +25,7 @@ SCRIPT = Path(__file__).with_name("in_blender.py")
 PROMPT_OF_A_RUN = "a red mushroom"
 
 
-def painted(mesh: Mesh, path: Path) -> bytes:
+def painted(mesh: Mesh, path: Path, parts: Sequence[Part] | None = None) -> bytes:
     """Write a mesh as the export does: 1 m tall, in plain red."""
     red = Mesh(
         mesh.vertices,
@@ -32,7 +34,8 @@ def painted(mesh: Mesh, path: Path) -> bytes:
         uv=np.full((len(mesh.vertices), 2), 0.5),
         texture=np.full((4, 4, 3), (200, 30, 30), np.uint8),
     )
-    write_glb(path, red, Placement.on_ground(mesh, 1.0), name="a-red-thing", extras={})
+    placement = Placement.on_ground(mesh, 1.0)
+    write_glb(path, red, placement, name="a-red-thing", extras={}, parts=parts)
     return path.read_bytes()
 
 
@@ -126,6 +129,29 @@ def test_a_refined_mesh_takes_the_place_of_the_old_one(play, tmp_path):
     assert after["scale"] == [0.5, 1.5, 2.0] and after["parent"] == "Empty"
     assert np.allclose(after["rotation"], (0.3, -0.5, 1.1)) and after["rotation_mode"] == "XYZ"
     assert report["cube"]["is_hidden"] and not after["is_hidden"] and report["notes"] == 0
+
+
+def test_the_objects_of_a_layout_come_together_and_stay_together(play, tmp_path):
+    def cut(upload: bytes | None) -> bytes:
+        mesh = made_of(upload, tmp_path)
+        is_high = mesh.triangles[..., 2].mean(axis=1) > mesh.vertices[:, 2].mean()
+        parts = [Part("a-cat", np.nonzero(is_high)[0]), Part("a-dog", np.nonzero(~is_high)[0])]
+        return painted(mesh, tmp_path / "parts.glb", parts)
+
+    def bounds(objects: list[dict]) -> np.ndarray:
+        low, high = zip(*(item["bounds"] for item in objects), strict=True)
+        return np.array([np.min(low, axis=0), np.max(high, axis=0)])
+
+    report, _ = play("objects", cut)
+    for objects in (report["generated"], report["refined"]):
+        assert [item["name"].split(".")[0] for item in objects] == ["a-cat", "a-dog"]
+        assert all(item["is_selected"] and item["origin"]["dreamlab_run"] for item in objects)
+    assert all(item["location"] == [1.0, 2.0, 3.0] for item in report["generated"])
+    low, high = bounds(report["generated"])
+    assert (low[2], high[2]) == pytest.approx((3.0, 4.0), abs=1e-5)
+    for item in report["refined"]:
+        assert np.allclose(item["matrix"], report["before"]["matrix"], atol=1e-6)
+    assert np.allclose(bounds(report["refined"]), report["before"]["bounds"], atol=1e-4)
 
 
 def test_several_meshes_become_one_even_if_blender_was_closed_meanwhile(play, tmp_path):

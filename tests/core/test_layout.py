@@ -1,15 +1,13 @@
-"""Claims about layouts: files are read, what cannot be built is refused and named."""
+"""Claims about layouts: what cannot be built is refused and named."""
 
-import json
 import math
 from typing import Any
 
 import pytest
-import yaml
 
-from dreamlab.core.config import build, to_plain
+from dreamlab.core.config import build
 from dreamlab.core.errors import InputError
-from dreamlab.core.layout import MAX_BOXES, Box, Layout, load_layout
+from dreamlab.core.layout import MAX_BOXES, Box, Layout
 
 MUSHROOM = {"prompt": "a red mushroom", "center": [0, -0.4, 0], "size": [0.6, 0.6, 0.8]}
 CAR = {
@@ -21,15 +19,6 @@ CAR = {
     "views": {"back": "rear view"},
 }
 CONTENT: dict[str, Any] = {"prompt": "a mushroom next to a car", "boxes": [MUSHROOM, CAR]}
-
-
-def test_yaml_and_json_hold_the_same_layout_and_what_is_written_is_read_again(tmp_path):
-    for suffix, write in ((".yaml", yaml.safe_dump), (".json", json.dumps)):
-        path = tmp_path / f"scene{suffix}"
-        path.write_text(write(CONTENT))
-        found = load_layout(path)
-        assert found == build(Layout, CONTENT) == build(Layout, to_plain(found))
-    assert [box.facing for box in found.boxes] == [0, 120]
 
 
 def test_corners_are_turned_about_the_middle():
@@ -70,21 +59,3 @@ def test_overlaps_are_allowed_and_numbers_of_boxes_are_bounded():
     for boxes in ([], [MUSHROOM] * (MAX_BOXES + 1)):
         with pytest.raises(InputError, match=f"1 to {MAX_BOXES} objects"):
             build(Layout, {"boxes": boxes})
-
-
-def test_a_file_of_another_kind_and_one_that_is_not_there_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no file of a layout"):
-        load_layout(tmp_path / "scene.txt")
-    with pytest.raises(InputError, match="cannot read"):
-        load_layout(tmp_path / "scene.yaml")
-
-
-def test_a_file_of_a_layout_reaches_no_environment_and_runs_nothing(tmp_path):
-    path = tmp_path / "scene.yaml"
-    for text in (
-        "prompt: ${oc.env:HOME}\nboxes: []\n",
-        "boxes: !!python/object/apply:os.getcwd []",
-    ):
-        path.write_text(text)
-        with pytest.raises(InputError):
-            load_layout(path)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from shiny_ball import ShinyBall, export_ball
 from soft_shapes import EXTRAS, SoftShape, octant_color, reference_of, statue
+from two_balls import APART, Made
+from two_balls import export as export_balls
 
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.ops.volume.threshold import SilhouetteReference
@@ -51,3 +53,10 @@ def shiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]
     """The folder and the report of a ball with a material, bumps included."""
     folder = tmp_path_factory.mktemp("shiny")
     return folder, export_ball(folder, ShinyBall())
+
+
+@pytest.fixture(scope="session")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Two balls, each an object of its own."""
+    folder = tmp_path_factory.mktemp("apart")
+    return export_balls(APART, folder, formats=("glb", "obj", "ply", "stl"))

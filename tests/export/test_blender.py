@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blender_child import need_blender, run_blender
+from two_balls import NAMES
 
 SCRIPT = Path(__file__).parent.parent / "support" / "blender_report.py"
 
@@ -69,3 +70,18 @@ def test_the_other_formats_arrive_in_the_same_place(arrived, model, kind):
     assert np.allclose(other["low"], model["low"], atol=1e-4)
     assert np.allclose(other["high"], model["high"], atol=1e-4)
     assert other["faces"] == model["faces"]
+
+
+def test_the_objects_of_a_layout_arrive_with_their_names_in_one_material(apart):
+    need_blender()
+    glb, obj = (run_blender(SCRIPT, str(apart.folder / f"model.{kind}")) for kind in ("glb", "obj"))
+    for objects in (glb, obj):
+        assert {item["name"]: item["faces"] for item in objects} == {
+            name: item.faces for name, item in apart.report.objects.items()
+        }
+        assert all(item["type"] == "MESH" and not item["parent"] for item in objects)
+        assert all(len(item["materials"]) == 1 and item["smooth"] for item in objects)
+        red, blue = (next(item for item in objects if item["name"] == name) for name in NAMES)
+        assert red["high"][0] < blue["low"][0], "the first is on the left of who looks along +y"
+        assert red["low"][2] == pytest.approx(0, abs=1e-4)
+    assert all(np.allclose(item["matrix"], np.eye(4), atol=1e-7) for item in glb)

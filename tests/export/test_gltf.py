@@ -35,6 +35,10 @@ def test_the_validator_finds_neither_errors_nor_warnings_with_a_material(shiny):
     assert judge(shiny[0] / "model.glb")["messages"] == []
 
 
+def test_the_validator_finds_neither_errors_nor_warnings_in_separate_objects(apart):
+    assert judge(apart.glb)["messages"] == []
+
+
 def test_the_validator_would_find_an_error(exported, tmp_path):
     content = exported.glb.read_bytes().replace(b'"mode":4', b'"mode":9', 1)
     (tmp_path / "bad.glb").write_bytes(content)

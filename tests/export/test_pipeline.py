@@ -146,6 +146,7 @@ def test_the_settings_survive_plain_values_and_are_documented():
         ("formats", []),
         ("formats", ["dae"]),
         ("height", 0.0),
+        ("parts", "some"),
         ("resolution", 4),
         ("threshold", -1.0),
         ("min_component_share", 1.0),

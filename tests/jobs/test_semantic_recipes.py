@@ -6,10 +6,15 @@ import pytest
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.schedules import value_at
+from dreamlab.export.files.writers import read_gltf_json
+from dreamlab.jobs import export, views
+from dreamlab.jobs.generate import generate, prepare
 from dreamlab.jobs.recipes import load_recipe
 from dreamlab.jobs.settings import list_settings
 
 PROMPT = "a red mushroom next to a blue car"
+APART = ("stages.mesh.start_from=null", "stages.mesh.representation.resolution=20")
+"""The last stage begins with a body in each box."""
 
 
 def test_semantic_sds_has_the_published_hyperparameters_in_our_conventions():
@@ -54,3 +59,28 @@ def test_settings_of_layouts_are_listed_with_what_they_mean():
     assert listed["stages.mesh.semantic.scene_share"].doc
     assert listed["layout.boxes"].doc
     assert {s.key: s.value for s in list_settings("toybox")}["layout"] is None
+
+
+@pytest.mark.slow
+def test_a_run_with_a_layout_exports_its_objects_and_an_older_one_can_too(
+    tmp_path, small_settings, monkeypatch
+):
+    monkeypatch.setattr(views, "FRAMES", 2)
+    monkeypatch.setattr(views, "MESH_SIZE", 32)
+    monkeypatch.setattr(views, "SHEET_SIZE", 32)
+    monkeypatch.setattr(export, "REFERENCE_SIZE", 48)
+    config = load_recipe("toybox-semantic", "draft", [*small_settings, *APART], prompt=PROMPT)
+    outcome = generate(config, prepare(config, tmp_path), device="cpu")
+    glb, names = outcome.folder.exports / "model.glb", ["a-red-mushroom", "a-blue-car"]
+    assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == names
+    assert list(outcome.report["export"]["objects"]) == names
+    assert outcome.report["export"]["valid"] and outcome.folder.turntable.is_file()
+
+    path = outcome.folder.config
+    before = path.read_text()
+    path.write_text(before.replace("  parts: separate\n", ""))
+    assert path.read_text() != before, "as before there was this setting"
+    again = export.export(outcome.folder, formats=["obj"], device="cpu")
+    assert list(again.report.objects) == names
+    export.export(outcome.folder, overrides=["export.parts=joined"], device="cpu")
+    assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == [PROMPT.replace(" ", "-")]

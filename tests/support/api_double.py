@@ -5,10 +5,11 @@ A run goes one step further each time it is looked at: queued, running (twice), 
 
 import json
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from local_server import LocalServer
 
 RECIPES = [
     {"name": "toybox", "summary": "a toy", "qualities": ["draft", "standard"]},
@@ -23,7 +24,7 @@ class Refusal(Exception):
         self.status, self.message, self.fix = status, message, fix
 
 
-class ApiDouble:
+class ApiDouble(LocalServer):
     """`with ApiDouble(glb) as server: server.address`."""
 
     def __init__(
@@ -46,33 +47,6 @@ class ApiDouble:
         self.redirect = ""
         """Another server that every request is sent to."""
         self._looks: dict[str, int] = {}
-
-    def __enter__(self) -> "ApiDouble":
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                double._serve(self, "GET")
-
-            def do_POST(self) -> None:
-                double._serve(self, "POST")
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def _serve(self, request: BaseHTTPRequestHandler, method: str) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))

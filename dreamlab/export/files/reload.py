@@ -1,5 +1,6 @@
 """Read an exported GLB back, to look at what users get and not at what was meant."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import trimesh
 from jaxtyping import UInt8
 from numpy import ndarray
+from trimesh.visual.texture import TextureVisuals
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import to_world_axes
@@ -18,21 +20,40 @@ from dreamlab.export.files.writers import read_gltf_json
 def load_model(path: Path) -> trimesh.Trimesh:
     """Load the one mesh of a GLB as it is in the file: nothing merged, y up.
 
+    Meshes of one material, as the parts of a model are, become one mesh in their order.
+
     Raises:
-        InputError: the file is no readable GLB, or does not hold exactly one mesh.
+        InputError: the file is no readable GLB, or holds no mesh or several of other materials.
     """
-    read_gltf_json(path)
+    materials = read_gltf_json(path).get("materials", [])
     try:
         scene = trimesh.load_scene(path, file_type="glb", process=False)
     except Exception as error:  # trimesh raises whatever a broken buffer leads to
         raise InputError(f"{path} is broken: {error}.", "export the model again.") from None
-    models = list(scene.geometry.values())
-    if len(models) != 1 or not isinstance(models[0], trimesh.Trimesh):
+    models = [item for item in scene.geometry.values() if isinstance(item, trimesh.Trimesh)]
+    is_one = len(models) == 1 or (len(models) > 1 and len(materials) == 1)
+    if not is_one or len(models) != len(scene.geometry):
         raise InputError(
-            f"{path} holds {len(models)} objects, one mesh is expected.",
+            f"{path} holds {len(scene.geometry)} objects, one mesh is expected.",
             "give a file that dreamlab exported.",
         )
-    return models[0]
+    return models[0] if len(models) == 1 else _joined(models)
+
+
+def _joined(models: Sequence[Any]) -> trimesh.Trimesh:
+    """Put meshes of one material beside each other."""
+    starts = np.cumsum([0, *(len(model.vertices) for model in models)])
+    uv: list[Any] = [getattr(model.visual, "uv", None) for model in models]
+    visual = None
+    if all(values is not None for values in uv):
+        visual = TextureVisuals(uv=np.concatenate(uv), material=models[0].visual.material)
+    return trimesh.Trimesh(
+        np.concatenate([model.vertices for model in models]),
+        np.concatenate([model.faces + start for model, start in zip(models, starts, strict=False)]),
+        vertex_normals=np.concatenate([model.vertex_normals for model in models]),
+        visual=visual,
+        process=False,
+    )
 
 
 def load_glb(path: Path, *, undo_placement: bool = False) -> Mesh:

@@ -1,6 +1,6 @@
 """Judge a written GLB by reading it back: every promise made to Blender users is a check here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ class Check:
     found: str
 
 
-def check_glb(path: Path, *, name: str, height: float, texture_size: int) -> list[Check]:
+def check_glb(path: Path, *, names: Sequence[str], height: float, texture_size: int) -> list[Check]:
     """Check a GLB against the Blender contract.
 
     Args:
         path: of the file.
-        name: that the node must have.
+        names: that the nodes must have, one for each part.
         height: metres that it must be tall.
         texture_size: texels along each side that its texture must have.
 
@@ -53,7 +53,7 @@ def check_glb(path: Path, *, name: str, height: float, texture_size: int) -> lis
     def add(promise: str, passed: Any, found: Any) -> None:
         checks.append(Check(promise, bool(passed), str(found)))
 
-    _check_structure(tree, name, add)
+    _check_structure(tree, names, add)
     _check_shape(model, height, add)
     _check_normals(tree, model, add)
     _check_material(tree, model, texture_size, add)
@@ -63,16 +63,19 @@ def check_glb(path: Path, *, name: str, height: float, texture_size: int) -> lis
 Add = Callable[[str, Any, Any], None]
 
 
-def _check_structure(tree: dict[str, Any], name: str, add: Add) -> None:
+def _check_structure(tree: dict[str, Any], names: Sequence[str], add: Add) -> None:
     nodes, counts = tree.get("nodes", []), {}
     for part in ("nodes", "meshes", "materials", "textures", "images"):
         counts[part] = len(tree.get(part, []))
     roles = texture_roles(tree)
-    expected = dict.fromkeys(counts, 1) | dict.fromkeys(("textures", "images"), len(roles))
+    expected = dict.fromkeys(("nodes", "meshes"), len(names)) | {"materials": 1}
+    expected |= dict.fromkeys(("textures", "images"), len(roles))
     once = "baseColorTexture" in roles and len(set(roles.values())) == len(roles)
-    add("one node, mesh and material, one texture a map", once and counts == expected, counts)
-    names = [node.get("name") for node in nodes]
-    add("named after the prompt", names == [name], names)
+    once &= sorted(node.get("mesh", -1) for node in nodes) == list(range(len(names)))
+    each = "one node, mesh and" if len(names) == 1 else "a node and mesh an object, one"
+    add(f"{each} material, one texture a map", once and counts == expected, counts)
+    found = [node.get("name") for node in nodes]
+    add("named after the prompt", found == list(names), found)
     moved = [key for node in nodes for key in node if key not in ("name", "mesh")]
     add("identity transform", not moved, moved)
     extras = tree.get("asset", {}).get("extras", {})

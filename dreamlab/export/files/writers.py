@@ -4,6 +4,8 @@ What users stumble over is settled here once: metallic and roughness factors are
 glTF defaults look like a mirror), both sides of a triangle are visible, normals are smooth, the
 texture travels inside the GLB, a model is one node with one mesh and one material, and its
 transform is the identity. Colours are sRGB bytes, in textures as in the vertex colours of a PLY.
+Where a model has parts, each is a node with a mesh in a GLB and an object in an OBJ; they share the
+material, its textures and the origin. A PLY and an STL hold all of them as one mesh.
 
 Where the object has a material, the GLB carries its roughness and metallic as a texture, whose
 numbers then stand alone (both factors 1), and its bumps as a normal map with the tangents it was
@@ -13,7 +15,8 @@ Meshes come in world coordinates with a `Placement`; see `placement.py` for the 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from dreamlab.core.pictures import to_bytes
 from dreamlab.core.run_folder import atomic_path, write_text
 from dreamlab.core.version import VERSION
 from dreamlab.export.files.placement import Placement
+from dreamlab.export.parts import Part, whole
 from dreamlab.ops.mesh.tangents import vertex_tangents
 
 METALLIC = 0.0
@@ -54,7 +58,13 @@ ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 
 
 def write_glb(
-    path: Path, mesh: Mesh, placement: Placement, *, name: str, extras: Mapping[str, Any]
+    path: Path,
+    mesh: Mesh,
+    placement: Placement,
+    *,
+    name: str,
+    extras: Mapping[str, Any],
+    parts: Sequence[Part] | None = None,
 ) -> None:
     """Write a binary glTF 2.0 file.
 
@@ -62,13 +72,15 @@ def write_glb(
         path: of the file.
         mesh: world coordinates; with normals, UV and texture.
         placement: world to file.
-        name: of the node, the mesh and the material.
+        name: of the material and, if there are no parts, of the node and the mesh.
         extras: what `asset.extras` shall hold; plain values. The generator, a licence note if
             there is none, and the placement are added.
+        parts: which triangles are a node and a mesh of their own; none: all together.
     """
     model = _textured(placement.apply(mesh, "y up"), name)
     scene = trimesh.Scene()
-    scene.add_geometry(model, geom_name=name, node_name=name)
+    for part in parts or whole(mesh, name):
+        scene.add_geometry(_piece(model, part), geom_name=part.name, node_name=part.name)
     everything = {
         "licence": LICENCE,
         **extras,
@@ -91,31 +103,65 @@ def write_glb(
         for role, texture in texture_roles(tree).items():
             suffix = "" if role == "baseColorTexture" else f"-{role.removesuffix('Texture')}"
             tree["images"][tree["textures"][texture]["source"]]["name"] = name + suffix
-        primitive = tree["meshes"][0]["primitives"][0]
-        if TANGENT in primitive["attributes"]:
-            primitive["attributes"]["TANGENT"] = primitive["attributes"].pop(TANGENT)
-        for accessor in primitive["attributes"].values():
-            view = tree["accessors"][accessor]["bufferView"]
-            tree["bufferViews"][view]["target"] = ARRAY_BUFFER
-        view = tree["accessors"][primitive["indices"]]["bufferView"]
-        tree["bufferViews"][view]["target"] = ELEMENT_ARRAY_BUFFER
+        for primitive in (part for mesh in tree["meshes"] for part in mesh["primitives"]):
+            if TANGENT in primitive["attributes"]:
+                primitive["attributes"]["TANGENT"] = primitive["attributes"].pop(TANGENT)
+            for accessor in primitive["attributes"].values():
+                view = tree["accessors"][accessor]["bufferView"]
+                tree["bufferViews"][view]["target"] = ARRAY_BUFFER
+            view = tree["accessors"][primitive["indices"]]["bufferView"]
+            tree["bufferViews"][view]["target"] = ELEMENT_ARRAY_BUFFER
+        # trimesh puts several nodes below one that holds nothing
+        tree["nodes"] = [node for node in tree["nodes"] if "mesh" in node]
+        tree["scenes"][tree["scene"]]["nodes"] = list(range(len(tree["nodes"])))
 
     content = export_glb(scene, include_normals=True, tree_postprocessor=complete)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def write_obj(path: Path, mesh: Mesh, placement: Placement, *, name: str) -> list[Path]:
-    """Write OBJ, MTL and PNG beside each other; return their paths, the OBJ first."""
-    model = _textured(placement.apply(mesh, "y up"), path.stem)
+def write_obj(
+    path: Path,
+    mesh: Mesh,
+    placement: Placement,
+    *,
+    name: str,
+    parts: Sequence[Part] | None = None,
+) -> list[Path]:
+    """Write OBJ, MTL and PNG beside each other; return their paths, the OBJ first.
+
+    Args:
+        path: of the OBJ.
+        mesh: world coordinates; with normals, UV and texture.
+        placement: world to file.
+        name: of the object, if there are no parts.
+        parts: which triangles are an object of their own; none: all together.
+    """
+    parts = parts or whole(mesh, name)
+    sorted_mesh = replace(mesh, faces=mesh.faces[np.concatenate([part.faces for part in parts])])
+    model = _textured(placement.apply(sorted_mesh, "y up"), path.stem)
     material, picture = path.with_suffix(".mtl"), path.with_suffix(".png")
     text = export_obj(model, include_normals=True, mtl_name=material.name, header=GENERATOR)
     assert mesh.texture is not None
     with atomic_path(picture) as temporary:
         Image.fromarray(mesh.texture).save(temporary)
     write_text(material, _mtl(path.stem, picture.name))
-    write_text(path, text.replace("usemtl", f"o {name}\nusemtl", 1))
+    write_text(path, _with_objects(text, parts))
     return [path, material, picture]
+
+
+def _with_objects(text: str, parts: Sequence[Part]) -> str:
+    """Begin an object before the triangles of each part; they stand in order at the end."""
+    begin = text.index("usemtl")
+    first = text.index("\nf ", begin) + 1
+    material, lines = text[begin : text.index("\n", begin) + 1], text[first:].splitlines(True)
+    pieces, start = [text[:begin], f"o {parts[0].name}\n", text[begin:first]], 0
+    for part in parts:
+        if start > 0:
+            pieces.append(f"o {part.name}\n{material}")
+        pieces += lines[start : start + len(part.faces)]
+        start += len(part.faces)
+    return "".join([*pieces, *lines[start:]])
 
 
 def _mtl(name: str, texture: str) -> str:
@@ -173,6 +219,20 @@ def _textured(mesh: Mesh, name: str) -> trimesh.Trimesh:
         vertex_normals=mesh.normals,
         visual=TextureVisuals(uv=mesh.uv.astype(np.float32), material=material),
         vertex_attributes={} if mesh.normal_map is None else {TANGENT: vertex_tangents(mesh)},
+        process=False,
+    )
+
+
+def _piece(model: trimesh.Trimesh, part: Part) -> trimesh.Trimesh:
+    """Return some triangles of a model, with everything at their vertices and its material."""
+    visual: Any = model.visual
+    used, faces = np.unique(model.faces[part.faces], return_inverse=True)
+    return trimesh.Trimesh(
+        model.vertices[used],
+        faces.reshape(-1, 3),
+        vertex_normals=model.vertex_normals[used],
+        visual=TextureVisuals(uv=visual.uv[used], material=visual.material),
+        vertex_attributes={key: values[used] for key, values in model.vertex_attributes.items()},
         process=False,
     )
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from dreamlab.core.config import build
 from dreamlab.core.errors import InputError
-from dreamlab.core.layout import SUFFIXES, Layout, load_layout
+from dreamlab.core.layout import Layout
+from dreamlab.jobs.layouts.files import SUFFIXES, load_layout
 from dreamlab.jobs.layouts.words import layout_of
 
 FROM_PROMPT = "prompt"

@@ -10,17 +10,15 @@ above A, and C stands at B's side. "and" puts the next thing on the ground to th
 others. The one-word relations count only before an article or a number, so that "a red and white
 mug" stays one thing. Left and right are those of somebody who sees the fronts: left is -y.
 
-Boxes are cubes, smaller or larger for things called small or big; the arrangement is centred and
-scaled until its farthest corner is `REACH` from the origin. It is a first guess to be edited.
+Boxes are cubes, smaller or larger for things called small or big; `blocks.arrange` centres and
+scales them. It is a first guess to be edited.
 """
 
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from dreamlab.core.errors import InputError
-from dreamlab.core.layout import MAX_BOXES, Box, Layout
+from dreamlab.core.layout import Layout
+from dreamlab.jobs.layouts.blocks import Block, arrange, bounds
 
 RELATIONS = {
     "on top of": "above",
@@ -52,10 +50,6 @@ SIZES = {
 """Edge of the box of a thing with this adjective; 1 without."""
 GAP = 0.15
 """Between neighbours, in edges of a usual box."""
-REACH = 0.95
-"""Distance of the farthest corner from the origin, world units."""
-DIGITS = 3
-"""Of the numbers in a layout."""
 IRREGULAR = {
     "mice": "mouse",
     "men": "man",
@@ -85,20 +79,6 @@ _RELATION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A prompt in a cuboid whose edges are along the axes; numbers by axis x, y, z."""
-
-    prompt: str
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-
-    def moved(self, offset: Sequence[float]) -> "_Block":
-        x, y, z = offset
-        (a, b, c), (d, e, f) = self.low, self.high
-        return replace(self, low=(a + x, b + y, c + z), high=(d + x, e + y, f + z))
-
-
 def layout_of(prompt: str) -> Layout:
     """Read a prompt by the rules of the module docstring.
 
@@ -106,19 +86,14 @@ def layout_of(prompt: str) -> Layout:
         InputError: a relation has nothing on one of its sides, or there are too many things.
     """
     phrases, relations = _split(prompt)
-    placed: list[_Block] = []
-    before: list[_Block] = []
+    placed: list[Block] = []
+    before: list[Block] = []
     for phrase, relation in zip(phrases, (None, *relations), strict=True):
         row = _row(phrase)
         if relation is not None:
             row = _beside(row, before, placed, relation)
         placed, before = placed + row, row
-    if len(placed) > MAX_BOXES:
-        raise InputError(
-            f"{prompt!r} names {len(placed)} things, at most {MAX_BOXES} fit a layout.",
-            "name fewer.",
-        )
-    return Layout(_fitted(placed), " ".join(prompt.split()))
+    return arrange(placed, " ".join(prompt.split()), repr(prompt))
 
 
 def _split(prompt: str) -> tuple[list[str], list[str]]:
@@ -139,7 +114,7 @@ def _split(prompt: str) -> tuple[list[str], list[str]]:
     return phrases, relations
 
 
-def _row(phrase: str) -> list[_Block]:
+def _row(phrase: str) -> list[Block]:
     """Return the things of a phrase on the ground, side by side along y, as many as it counts."""
     words = phrase.split()
     count = NUMBERS.get(words[0].lower(), 1)
@@ -148,7 +123,7 @@ def _row(phrase: str) -> list[_Block]:
         phrase = f"{'an' if thing[0].lower() in 'aeiou' else 'a'} {thing}"
     edge = next((SIZES[word.lower()] for word in words if word.lower() in SIZES), 1.0)
     half = edge / 2
-    block = _Block(phrase, (-half, -half, 0.0), (half, half, edge))
+    block = Block(phrase, (-half, -half, 0.0), (half, half, edge))
     step = edge * (1 + GAP)
     return [block.moved((0.0, (i - (count - 1) / 2) * step, 0.0)) for i in range(count)]
 
@@ -165,11 +140,11 @@ def singular(noun: str) -> str:
 
 
 def _beside(
-    row: list[_Block], before: list[_Block], placed: list[_Block], relation: str
-) -> list[_Block]:
+    row: list[Block], before: list[Block], placed: list[Block], relation: str
+) -> list[Block]:
     """Move a row to where it stands if what is `before` it has that relation to it."""
-    low, high = _bounds(row)
-    near, far = _bounds(placed if relation == "and" else before)
+    low, high = bounds(row)
+    near, far = bounds(placed if relation == "and" else before)
     middle = [(a + b - c - d) / 2 for a, b, c, d in zip(near, far, low, high, strict=True)]
     on_ground = [middle[0], middle[1], near[2] - low[2]]
     offset = {
@@ -182,30 +157,3 @@ def _beside(
         "and": [0.0, far[1] + GAP - low[1], on_ground[2]],
     }[relation]
     return [block.moved(offset) for block in row]
-
-
-def _bounds(blocks: Sequence[_Block]) -> tuple[list[float], list[float]]:
-    low = [min(block.low[axis] for block in blocks) for axis in range(3)]
-    high = [max(block.high[axis] for block in blocks) for axis in range(3)]
-    return low, high
-
-
-def _fitted(blocks: Sequence[_Block]) -> tuple[Box, ...]:
-    """Centre the arrangement and scale it to its reach."""
-    low, high = _bounds(blocks)
-    middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
-    scale = REACH / max(_reach(block, middle) for block in blocks)
-
-    def box(block: _Block) -> Box:
-        ends = list(zip(block.low, block.high, middle, strict=True))
-        x, y, z = (round(scale * ((a + b) / 2 - m), DIGITS) + 0.0 for a, b, m in ends)
-        length, width, height = (round(scale * (b - a), DIGITS) for a, b, _ in ends)
-        return Box(block.prompt, (x, y, z), (length, width, height))
-
-    return tuple(box(block) for block in blocks)
-
-
-def _reach(block: _Block, middle: Sequence[float]) -> float:
-    """Return the distance of a block's farthest corner from a point."""
-    ends = zip(block.low, block.high, middle, strict=True)
-    return math.hypot(*(max(abs(a - m), abs(b - m)) for a, b, m in ends))

@@ -83,3 +83,17 @@ def test_the_same_model_arrives_from_every_format(converted, exported, kind):
     assert material["image_size"] == [512, 512] and material["color_space"] == "sRGB"
     assert material["mean_color"] == pytest.approx(glb["materials"][0]["mean_color"], abs=2e-3)
     assert material["metallic"] <= 0.05 and 0.3 <= material["roughness"] <= 1.0
+
+
+@pytest.mark.blender
+def test_objects_of_a_layout_keep_their_names(apart, tmp_path):
+    need_blender()
+    targets = [tmp_path / f"model.{kind}" for kind in ("blend", "fbx", "usdz")]
+    blender.convert(apart.glb, targets)
+    expected = {name: item.faces for name, item in apart.report.objects.items()}
+    for target in targets:
+        objects = [item for item in run_blender(REPORT, str(target)) if item["type"] == "MESH"]
+        # names in USD are identifiers
+        found = {item["name"].replace("_", "-"): item["faces"] for item in objects}
+        assert found == expected
+        assert all(len(item["materials"]) == 1 for item in objects)

@@ -17,7 +17,7 @@ NAME = "a-red-statue"
 
 
 def failures(path: Path, name: str = NAME, height: float = 1.0, size: int = 512) -> set[str]:
-    checks = check_glb(path, name=name, height=height, texture_size=size)
+    checks = check_glb(path, names=[name], height=height, texture_size=size)
     return {check.name for check in checks if not check.passed}
 
 
@@ -35,7 +35,7 @@ def edit(source: Path, target: Path, change: Callable[[dict[str, Any]], Any]) ->
 
 
 def test_a_good_file_passes_every_check(exported):
-    checks = check_glb(exported.glb, name=NAME, height=1.0, texture_size=512)
+    checks = check_glb(exported.glb, names=[NAME], height=1.0, texture_size=512)
     assert [check for check in checks if not check.passed] == []
     assert len(checks) >= 15
 

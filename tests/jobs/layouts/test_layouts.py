@@ -44,7 +44,7 @@ def test_a_layout_is_given_as_a_file_as_a_mapping_or_by_the_prompt(tmp_path):
     for value in (str(path), to_plain(layout), "prompt"):
         assert given_layout(value, PROMPT) == layout
     assert given_layout(None, PROMPT) is None
-    for wrong in ("scene", 3, "scene.txt"):
+    for wrong in ("scene", 3, "scene.csv"):
         with pytest.raises(InputError, match="give a path"):
             given_layout(wrong, PROMPT)
 

@@ -100,7 +100,7 @@ def test_a_relation_without_two_sides_is_refused(prompt: str):
 
 
 def test_too_many_things_are_refused():
-    with pytest.raises(InputError, match="names 18 things, at most 12"):
+    with pytest.raises(InputError, match="names 18 things, and a layout has 1 to 12"):
         layout_of("six cats and six dogs and six birds")
 
 

@@ -3,6 +3,7 @@
     queued -> running -> done | failed | stopped | paused | cancelled
     running -> queued                                      its worker ended before the job did
     queued -> stopped | paused | cancelled                 without running
+    done | stopped -> queued -> done | stopped             an export by the queue, see queue.exports
     failed | stopped | paused | cancelled -> queued        resume, by the queue
     everything but running -> running                      resume or export, by hand
 
@@ -34,9 +35,9 @@ STATES: tuple[State, ...] = get_args(State)
 AT_REST: tuple[State, ...] = ("paused", "failed", "stopped", "cancelled")
 """Ended, and can be resumed."""
 NEXT: dict[State, tuple[State, ...]] = {
-    "queued": ("running", "stopped", "paused", "cancelled"),
+    "queued": ("running", "stopped", "paused", "cancelled", "done"),
     "running": ("done", "failed", "stopped", "paused", "cancelled", "queued"),
-    "done": ("running",),
+    "done": ("running", "queued"),
     "paused": ("running", "queued", "stopped", "cancelled"),
     "failed": ("running", "queued", "cancelled"),
     "stopped": ("running", "queued", "cancelled"),
@@ -185,6 +186,7 @@ def begin(folder: RunFolder, device: str = "", *, is_queued: bool = False) -> Jo
     job = read_record(folder) if folder.job.exists() else create(folder)
     if not is_queued:
         folder.control.unlink(missing_ok=True)
+        folder.export.unlink(missing_ok=True)
     return move(
         folder,
         job,

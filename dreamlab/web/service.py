@@ -8,7 +8,7 @@ process, see `jobs.queue.desk`.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -249,6 +249,17 @@ class Service:
         with _conflicts():
             actions.set_priority(folder, priority)
         self._changed()
+
+    def export(self, folder: RunFolder, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended; settings by dotted key, `export.formats`, ….
+
+        Raises:
+            InputError: there is nothing to export, or a format or setting is refused.
+            MissingError: a format needs Blender, which is not installed.
+            TooManyError: the queue is full.
+        """
+        with self._room_in_queue():
+            self.desk.export(folder.root.name, settings)
 
     def delete(self, folder: RunFolder) -> None:
         """Remove a run with all its files.

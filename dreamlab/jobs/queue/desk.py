@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ class Desk:
             InputError: something in the changes is wrong.
         """
         return self._ask("rerun", name=name, changes=asdict(changes))
+
+    def export(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended.
+
+        Raises:
+            InputError: the run cannot be exported, or a setting is refused.
+            MissingError: a format needs Blender, which is not installed.
+        """
+        self._ask("export", name=name, settings=dict(settings))
 
     def settings(self, recipe: str, quality: str | None = None) -> list[dict[str, Any]]:
         """List the settings of a recipe: key, type, choices, default, doc.

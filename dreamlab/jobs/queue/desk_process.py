@@ -22,7 +22,8 @@ from dreamlab.core.protocols import Adopting
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.batch.estimate import estimate_all
 from dreamlab.jobs.batch.plan import Planned, Resolver
-from dreamlab.jobs.queue import actions
+from dreamlab.jobs.export import plan as plan_export
+from dreamlab.jobs.queue import actions, exports
 from dreamlab.jobs.queue.wish import DEFAULT_QUALITY, Changes, Wish
 from dreamlab.jobs.recipes import RunConfig, words_unknown_to_prior
 from dreamlab.jobs.settings import list_settings
@@ -42,6 +43,7 @@ class DeskProcess:
             "check": self.check,
             "submit": self.submit,
             "rerun": self.rerun,
+            "export": self.export,
             "settings": self.settings,
         }
         self._resolver, self._asked = Resolver(()), 0
@@ -78,6 +80,13 @@ class DeskProcess:
             priority=wanted.priority,
         )
         return run.root.name
+
+    def export(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended."""
+        folder = RunFolder.open(self.runs / name)
+        overrides = Changes(settings=settings).overrides()
+        plan_export(folder, overrides)
+        exports.ask(folder, overrides)
 
     def settings(self, recipe: str, quality: str | None) -> list[dict[str, Any]]:
         """List the settings of a recipe."""

@@ -33,6 +33,9 @@ from dreamlab.web.views import (
     FileView,
     Health,
     JobView,
+    LayoutView,
+    OptionView,
+    PartView,
     RecipeView,
     SettingView,
 )
@@ -326,6 +329,26 @@ class Service:
         if recipe not in list_recipes():
             raise NotFoundError(f"there is no recipe {recipe[:80]!r}.", "see the list of recipes.")
         return [SettingView(**setting) for setting in self.desk.settings(recipe, quality)]
+
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[PartView]:
+        """List what each stage of a recipe could have, beside these settings.
+
+        Raises:
+            InputError: no such recipe or quality, or a setting is refused.
+        """
+        found = self.desk.parts(recipe, quality, settings)
+        return [
+            PartView(**part | {"options": [OptionView(**option) for option in part["options"]]})
+            for part in found
+        ]
+
+    def layout(self, boxes: Sequence[Any] | None, prompt: str) -> LayoutView:
+        """Check and draw the boxes of a layout, or read them from the words of a prompt.
+
+        Raises:
+            InputError: something in them is wrong.
+        """
+        return LayoutView(**self.desk.layout(boxes, prompt))
 
     def health(self) -> Health:
         """Say that all is well, and how much there is to do."""

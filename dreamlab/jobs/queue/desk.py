@@ -86,6 +86,22 @@ class Desk:
         """
         return self._ask("settings", recipe=recipe, quality=quality)
 
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """List what each stage could have, see `jobs.parts`.
+
+        Raises:
+            InputError: no such recipe or quality, or a setting is refused.
+        """
+        return self._ask("parts", recipe=recipe, quality=quality, settings=dict(settings))
+
+    def layout(self, boxes: Sequence[Any] | None, prompt: str) -> dict[str, Any]:
+        """Check and draw boxes, or those that a prompt says: boxes, picture (PNG, base64).
+
+        Raises:
+            InputError: something in them is wrong.
+        """
+        return self._ask("layout", boxes=boxes, prompt=prompt)
+
     def start(self) -> None:
         """Start the child now, so that the first question waits less."""
         with self._lock:

@@ -338,7 +338,7 @@ class Service:
         """
         found = self.desk.parts(recipe, quality, settings)
         return [
-            PartView(**part | {"options": [OptionView(**option) for option in part["options"]]})
+            PartView(options=[OptionView(**option) for option in part.pop("options")], **part)
             for part in found
         ]
 

@@ -3,13 +3,15 @@
     queued -> running -> done | failed | stopped | paused | cancelled
     running -> queued                                      its worker ended before the job did
     queued -> stopped | paused | cancelled                 without running
-    done | stopped -> queued -> done | stopped             an export by the queue, see queue.exports
     failed | stopped | paused | cancelled -> queued        resume, by the queue
     everything but running -> running                      resume or export, by hand
 
     stopped    the user ended it early; what there was is exported
     paused     the user ended it early; nothing is exported until it goes on
     cancelled  the user gave it up
+
+An export by the queue borrows a run that is done or stopped: it is queued, runs, and is then put back,
+see `queue.exports`.
 
 Every change is made by the process that holds the run (`held`). A run whose process has died
 without a word still says "running"; `read` reports it as failed, `read_record` as it is written.
@@ -35,9 +37,9 @@ STATES: tuple[State, ...] = get_args(State)
 AT_REST: tuple[State, ...] = ("paused", "failed", "stopped", "cancelled")
 """Ended, and can be resumed."""
 NEXT: dict[State, tuple[State, ...]] = {
-    "queued": ("running", "stopped", "paused", "cancelled", "done"),
+    "queued": ("running", "stopped", "paused", "cancelled"),
     "running": ("done", "failed", "stopped", "paused", "cancelled", "queued"),
-    "done": ("running", "queued"),
+    "done": ("running",),
     "paused": ("running", "queued", "stopped", "cancelled"),
     "failed": ("running", "queued", "cancelled"),
     "stopped": ("running", "queued", "cancelled"),

@@ -91,6 +91,8 @@ def test_a_finished_run_is_exported_again_and_a_refused_one_says_why(server, ope
     page = open_page(f"run?name={name}")
     page.locator("#run-head .badge-done").wait_for(timeout=LIMIT)
     page.get_by_role("link", name="Export again").click()
+    page.locator("#export-state .badge-done").wait_for()
+    page.get_by_text("export.max_faces=").first.wait_for()
     page.locator('#formats input[value="stl"]').check()
     faces = page.locator("#faces input")
     for number in (50, 700):

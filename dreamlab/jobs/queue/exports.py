@@ -12,7 +12,7 @@ message as the run's reason, one that is stopped or cancelled leaves nothing.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from dreamlab.core.config import build
 from dreamlab.core.errors import InputError, MissingError
@@ -71,7 +71,8 @@ def ask(folder: RunFolder, overrides: Sequence[str]) -> Job:
         write(folder, Wanted(tuple(overrides), *came_from))
         folder.control.unlink(missing_ok=True)
         fresh = {"is_queued": True, "crashes": 0, "memory_errors": 0, "not_before": 0.0}
-        return state.move(folder, job, "queued", code=None, **fresh)
+        queued = replace(job, state="queued", reason="", fix="", code=None, **fresh)
+        return state.write(folder, queued)
 
 
 def write(folder: RunFolder, wanted: Wanted) -> None:
@@ -84,7 +85,8 @@ def end(folder: RunFolder, wanted: Wanted, reason: str = "", fix: str = "") -> J
     folder.control.unlink(missing_ok=True)
     said = (reason, fix) if reason else (wanted.reason, wanted.fix)
     changes = {"reason": said[0], "fix": said[1], "pid": None, "finished": wanted.finished}
-    job = state.move(folder, state.read_record(folder), wanted.state, **changes)
+    job = replace(state.read_record(folder), state=wanted.state, **changes)
+    state.write(folder, job)
     folder.export.unlink(missing_ok=True)
     return job
 

@@ -10,8 +10,8 @@
     paused     the user ended it early; nothing is exported until it goes on
     cancelled  the user gave it up
 
-An export by the queue borrows a run that is done or stopped: it is queued, runs, and is then put back,
-see `queue.exports`.
+An export by the queue borrows a run that is done or stopped: it is queued, runs, and is then put
+back, see `queue.exports`.
 
 Every change is made by the process that holds the run (`held`). A run whose process has died
 without a word still says "running"; `read` reports it as failed, `read_record` as it is written.

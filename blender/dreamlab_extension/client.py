@@ -4,6 +4,7 @@ Standard library only, and no Blender: this runs on the thread of `worker.py`. E
 `ServerError` with what was wrong and what to do, in the server's own words where it has some.
 """
 
+import base64
 import json
 import os
 from http.client import HTTPException
@@ -74,20 +75,28 @@ def is_loopback(address: str) -> bool:
     return urlsplit(address).hostname in LOOPBACK
 
 
+def authorization(secret: str, user: str) -> str:
+    """Return what shows a token, or a user with a password; empty if there is nothing to show."""
+    if user:
+        return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode("ascii")
+    return f"Bearer {secret}" if secret else ""
+
+
 class Client:
     """Asks one server.
 
     Args:
         address: as typed by a user; see `full_address`.
-        token: of the server; empty if it wants none.
+        token: of the server, or the password of `user`; empty if it wants none.
+        user: of a server that asks for one; empty for a token.
 
     Raises:
         ServerError: the address is none.
     """
 
-    def __init__(self, address: str, token: str = "") -> None:
+    def __init__(self, address: str, token: str = "", user: str = "") -> None:
         self.address = full_address(address)
-        self.token = token.strip()
+        self._authorization = authorization(token.strip(), user.strip())
         # a proxy of the environment cannot reach this computer's own servers
         self._opener = build_opener(*([ProxyHandler({})] if is_loopback(self.address) else []))
 
@@ -175,9 +184,9 @@ class Client:
         request = Request(self.address + API + path, data=data, method=method)
         if data is not None:
             request.add_header("Content-Type", media_type)
-        if self.token:
+        if self._authorization:
             # stays behind when the server sends us to another one
-            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+            request.add_unredirected_header("Authorization", self._authorization)
         return request
 
     def _read_json(self, request: Request, seconds: float) -> Any:

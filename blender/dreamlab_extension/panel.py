@@ -65,7 +65,8 @@ class DREAMLAB_PT_server(Tab, bpy.types.Panel):
             if session.problem.fix:
                 _write(box, context, session.problem.fix, "INFO")
             if session.problem.status == 401:
-                _write(box, context, "Type the server's token in Preferences > Add-ons > dreamlab.")
+                where = "in Preferences > Add-ons > dreamlab."
+                _write(box, context, f"Type the server's token, or user and password, {where}")
             box.operator("dreamlab.dismiss")
 
 

@@ -12,7 +12,7 @@ def _changed(self, context):
 
 
 class DREAMLAB_AP_preferences(bpy.types.AddonPreferences):
-    """Address and token of the server."""
+    """Address of the server, and what opens it."""
 
     bl_idname = __package__
 
@@ -22,14 +22,21 @@ class DREAMLAB_AP_preferences(bpy.types.AddonPreferences):
         default="http://127.0.0.1:7860",
         update=_changed,
     )
+    user: StringProperty(
+        name="User",
+        description="Of a server that was started with --auth USER:PASSWORD; empty for a token",
+        update=_changed,
+    )
     token: StringProperty(
-        name="Token",
-        description="Of the server, if it was started with one",
+        name="Token or Password",
+        description="Of the server, if it was started with --token or --auth",
         subtype="PASSWORD",
+        update=_changed,
     )
 
     def draw(self, context):
         self.layout.prop(self, "address")
+        self.layout.prop(self, "user")
         self.layout.prop(self, "token")
         self.layout.operator("dreamlab.connect")
 

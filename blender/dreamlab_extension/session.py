@@ -82,13 +82,13 @@ class Session:
     now: float = 0.0
     _folder: Path | None = None
 
-    def use(self, address: str, token: str) -> None:
+    def use(self, address: str, token: str, user: str = "") -> None:
         """Ask this server from now on; a change of address forgets the other one.
 
         Raises:
             ServerError: the address is none.
         """
-        client = Client(address, token)
+        client = Client(address, token, user)
         if self.client is not None and self.client.address != client.address:
             self._forget()
         self.client = client

@@ -20,5 +20,5 @@ def open_session(context):
             "Blender may not use the network to reach other computers.",
             "Turn on Allow Online Access in Preferences > System, or use a server on this one.",
         )
-    session.use(preferences.address, preferences.token)
+    session.use(preferences.address, preferences.token, preferences.user)
     return session

@@ -13,7 +13,7 @@ Examples:
 
   dreamlab export runs/20260102-030405-a-red-mushroom-0
 
-  dreamlab export runs/20260102-030405-a-red-mushroom-0 --format obj --format stl max_faces=5000
+  dreamlab export runs/20260102-030405-a-red-mushroom-0 --format stl export.max_faces=5000
 """
 
 

@@ -284,6 +284,15 @@ def work(
             help="Remove checkpoints of runs that are done for so long.",
         ),
     ] = None,
+    model_days: Annotated[
+        float,
+        typer.Option(
+            "--model-days",
+            metavar="DAYS",
+            min=0.0,
+            help="Remove uploaded models that no run has used for so long.",
+        ),
+    ] = 30.0,
     delete_runs: Annotated[
         bool,
         typer.Option(
@@ -312,7 +321,7 @@ def work(
             supervisor = Supervisor(
                 folder,
                 devices,
-                retention=Retention(quota, checkpoint_days, delete_runs),
+                retention=Retention(quota, checkpoint_days, model_days, delete_runs),
                 on_event=lambda event: tell(output, event),
             )
             output.event("work", folder=str(folder), devices=devices)

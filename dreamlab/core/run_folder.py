@@ -59,6 +59,7 @@ class RunFolder:
         self.job = root / "job.json"
         self.lock = root / "job.lock"
         self.control = root / "control.json"
+        self.export = root / "export.json"
         self.favourite = root / "favourite"
         self.events = root / "events.jsonl"
         self.log = root / "log.txt"

@@ -2,29 +2,36 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dreamlab.core.config import to_plain
-from dreamlab.core.errors import InputError
+from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.core.version import VERSION
 from dreamlab.export.files.blender import check_formats
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.jobs import state
+from dreamlab.jobs.control import listening
 from dreamlab.jobs.device import pick_device
 from dreamlab.jobs.phases import Phases
 from dreamlab.jobs.picture import makes_picture
+from dreamlab.jobs.queue import exports
+from dreamlab.jobs.queue.exports import Wanted
+from dreamlab.jobs.queue.process import WORKER_OUTPUT
 from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.priors.load import resolve_model
 from dreamlab.systems.surface import depth_views, silhouettes
-from dreamlab.training.events import Listener, log_to
+from dreamlab.training.events import Event, Listener, log_to
 from dreamlab.training.loop import Trained, load_trained
+from dreamlab.training.stop import StopFlag
 
+logger = logging.getLogger(__name__)
 REFERENCE_SIZE = 128
 """Side of the renders that the mesh must agree with, pixels."""
 REFERENCE_RINGS = ((8, 0.0, 0.0), (8, 22.5, 30.0))
@@ -124,9 +131,8 @@ def export(
         MissingError: a format needs Blender, which is not installed.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    config = _with_overrides(folder, formats, overrides)
-    _check_makes_object(folder, config)
-    check_formats(config.export.formats)
+    named = [f"export.formats=[{', '.join(formats)}]"] if formats else []
+    config = plan(folder, [*overrides, *named])
     chosen = pick_device(device)
     with state.held(folder):
         before = state.read_record(folder) if folder.job.exists() else state.create(folder)
@@ -137,9 +143,7 @@ def export(
             )
         state.begin(folder, str(chosen))
         try:
-            with log_to(folder.log):
-                trained = load_run(folder, config, chosen)
-                exported = export_trained(trained, config, folder, Phases(folder, on_event))
+            trained, exported = _make(folder, config, chosen, on_event)
         except BaseException:
             at_rest = before.state in (*state.AT_REST, "done")
             state.finish(folder, before.state if at_rest else "failed", before.reason, before.fix)
@@ -154,9 +158,87 @@ def export(
     return exported
 
 
-def _with_overrides(
-    folder: RunFolder, formats: Sequence[str] | None, overrides: Sequence[str]
-) -> RunConfig:
+def carry_out_export(folder: RunFolder, wanted: Wanted, *, device: str, stop: StopFlag) -> None:
+    """Do the export that is asked of a run, which this process holds and has begun.
+
+    The run comes back to the state that it had; what goes wrong is also its reason. When `stop` is
+    set the export ends at its next report, and waits in the queue again if it was handed back.
+
+    Raises:
+        DreamlabError: as for `export`.
+    """
+
+    def watch(event: Event) -> None:
+        if stop.is_set:
+            raise _StopExportError
+
+    exports.write(folder, replace(wanted, attempts=wanted.attempts + 1))
+    try:
+        with listening(folder, stop):
+            if wanted.attempts >= exports.MAX_ATTEMPTS:
+                raise DreamlabError(
+                    f"its process was ended {wanted.attempts} times.",
+                    f"see {WORKER_OUTPUT} in the folder of the run; a smaller texture or fewer "
+                    "faces need less memory.",
+                )
+            config = plan(folder, wanted.overrides)
+            _, exported = _make(folder, config, pick_device(device), watch)
+            _update_report(folder, config.export, exported)
+    except _StopExportError:
+        if stop.wish == "hand_back":
+            exports.write(folder, wanted)
+            state.finish(folder, "queued")
+        else:
+            exports.end(folder, wanted)
+    except DreamlabError as error:
+        exports.end(folder, wanted, f"{exports.FAILED}: {error.message}", error.fix)
+        raise
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        exports.end(folder, wanted, f"{exports.FAILED} ({line}).", "see the run's log.")
+        raise
+    else:
+        exports.end(folder, wanted)
+
+
+class _StopExportError(Exception):
+    """Ends an export that is no longer wanted."""
+
+
+def plan(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
+    """Return the settings of a run with those of its export changed by `export.<key>=value`.
+
+    Raises:
+        InputError: a setting is refused, the run makes no object, or it has no checkpoint.
+        MissingError: a format needs Blender, which is not installed.
+    """
+    config = _with_overrides(folder, overrides)
+    _check_makes_object(folder, config)
+    check_formats(config.export.formats)
+    if not any(folder.checkpoints.glob("*.safetensors")):
+        raise InputError(
+            f"{folder.root} has no checkpoint yet, or they were removed to save space.",
+            "run `dreamlab resume` on it; if it is complete, `dreamlab jobs duplicate`.",
+        )
+    return config
+
+
+def _make(
+    folder: RunFolder, config: RunConfig, device: torch.device, on_event: Listener | None
+) -> tuple[Trained, Exported]:
+    with log_to(folder.log):
+        try:
+            trained = load_run(folder, config, device)
+            exported = export_trained(trained, config, folder, Phases(folder, on_event))
+        except (DreamlabError, _StopExportError):
+            raise
+        except Exception:
+            logger.exception("the export failed")
+            raise
+    return trained, exported
+
+
+def _with_overrides(folder: RunFolder, overrides: Sequence[str]) -> RunConfig:
     for assignment in overrides:
         if not assignment.startswith(SECTION):
             raise InputError(
@@ -164,8 +246,7 @@ def _with_overrides(
                 "only those that begin with `export.` can change after the training; see "
                 "`dreamlab settings export`.",
             )
-    named = [f"export.formats=[{', '.join(formats)}]"] if formats else []
-    return load_run_config(folder.config, [*overrides, *named])
+    return load_run_config(folder.config, overrides)
 
 
 def _check_makes_object(folder: RunFolder, config: RunConfig) -> None:

@@ -126,7 +126,7 @@ def load_recipe(
     settings = merge(recipe.settings, resolve_model(model).preset, of_quality)
     if guidance is not None:
         settings = _with_rule(settings, guidance)
-    settings = _with_layout(merge(settings, chosen), prompt)
+    settings = _with_layout(merge(with_parts(settings, chosen), chosen), prompt)
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     content = given | {"recipe": name, "quality": quality} | settings
     return build(RunConfig, content).resolved()
@@ -147,12 +147,33 @@ def _check_stage_names(layer: Mapping[str, Any], stages: Mapping[str, Any]) -> N
 
 def _with_rule(settings: Plain, name: str) -> Plain:
     """Give all stages another rule; of the old one's settings, those are kept that it has too."""
-    rule = components.find("guidance", {"name": name}, "guidance")
-    stages: dict[str, Any] = {}
-    for stage_name, stage in settings["stages"].items():
-        old = stage.get("guidance", {})
-        kept = {key: value for key, value in old.items() if key in rule.plain}
-        stages[stage_name] = stage | {"guidance": kept | {"name": name}}
+    chosen = {"guidance": {"name": name}}
+    return with_parts(settings, {"stages": dict.fromkeys(settings["stages"], chosen)})
+
+
+def with_parts(settings: Plain, chosen: Mapping[str, Any]) -> Plain:
+    """Put the components that `chosen` names in the place of others.
+
+    Of the settings of the one before, those are kept that the new one has too; the others would
+    mean nothing to it.
+
+    Raises:
+        InputError: there is no such component.
+    """
+    stages = dict(settings.get("stages") or {})
+    wanted = chosen.get("stages")
+    for name, stage in wanted.items() if isinstance(wanted, Mapping) else ():
+        for part, kind in components.KINDS.items():
+            new = stage.get(part) if isinstance(stage, Mapping) else None
+            new_name = new.get("name") if isinstance(new, Mapping) else None
+            if name not in stages or not isinstance(new_name, str):
+                continue  # what is wrong with it is said when the settings are built
+            old = stages[name].get(part, {})
+            if not isinstance(old, Mapping) or old.get("name") == new_name:
+                continue
+            known = components.find(kind, {"name": new_name}, f"stages.{name}.{part}").plain
+            kept = {key: value for key, value in old.items() if key in known}
+            stages[name] = stages[name] | {part: kept | {"name": new_name}}
     return settings | {"stages": stages}
 
 
@@ -181,7 +202,8 @@ def load_run_config(
     written_by = content.get("version")
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
-    settings = merge(content, parse_dotlist(overrides)) | changes
+    chosen = parse_dotlist(overrides)
+    settings = merge(with_parts(content, chosen), chosen) | changes
     try:
         settings = _with_layout(settings, str(settings.get("prompt", "")))
         config = build(RunConfig, settings | {"version": VERSION}).resolved()

@@ -13,13 +13,6 @@ from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import SAMPLE_PROMPT, load_recipe
 from dreamlab.systems import components
 
-KINDS: dict[str, components.Kind] = {
-    "representation": "representations",
-    "renderer": "renderers",
-    "guidance": "guidance",
-}
-"""Fields of a stage that hold a component, and the folder it is found in."""
-
 FIXED = ("prompt", "recipe", "quality", "version")
 """Fields of a run that are no settings: options of the command line, or of its record."""
 
@@ -70,9 +63,9 @@ def _walk(value: Any, path: str) -> Iterator[Setting]:
 
 
 def _entries(item: Any, key: str, name: str, doc: str, hint: Any) -> Iterator[Setting]:
-    if name in KINDS and isinstance(item, dict):
-        component = components.find(KINDS[name], item, key)
-        choices = tuple(components.available(KINDS[name]))
+    if name in components.KINDS and isinstance(item, dict):
+        component = components.find(components.KINDS[name], item, key)
+        choices = tuple(components.available(components.KINDS[name]))
         yield Setting(f"{key}.name", component.name, doc, "text", choices)
         yield from _walk(component.config, key)
     elif isinstance(item, dict) and any(map(dataclasses.is_dataclass, item.values())):

@@ -10,6 +10,9 @@
     paused     the user ended it early; nothing is exported until it goes on
     cancelled  the user gave it up
 
+An export by the queue borrows a run that is done or stopped: it is queued, runs, and is then put
+back, see `queue.exports`.
+
 Every change is made by the process that holds the run (`held`). A run whose process has died
 without a word still says "running"; `read` reports it as failed, `read_record` as it is written.
 """
@@ -185,6 +188,7 @@ def begin(folder: RunFolder, device: str = "", *, is_queued: bool = False) -> Jo
     job = read_record(folder) if folder.job.exists() else create(folder)
     if not is_queued:
         folder.control.unlink(missing_ok=True)
+        folder.export.unlink(missing_ok=True)
     return move(
         folder,
         job,

@@ -18,6 +18,12 @@ from dreamlab.core.config import Plain, build, to_plain
 from dreamlab.core.errors import InputError, nearest
 
 Kind = Literal["representations", "renderers", "guidance"]
+KINDS: dict[str, Kind] = {
+    "representation": "representations",
+    "renderer": "renderers",
+    "guidance": "guidance",
+}
+"""Fields of a stage that hold a component, and the folder it is found in."""
 CONFIG_MARK = "\nclass Config"
 """A file that defines this at its top level holds a component; others are their helpers."""
 

@@ -1,6 +1,6 @@
 """What a stage begins with: the object of the stage before, or an asset."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Adopting, AdoptingSplats, Resizing, Splats, Splatted
 from dreamlab.systems.assets import Asset
 from dreamlab.systems.stage import Stage
-from dreamlab.systems.surface import surface_of
+from dreamlab.systems.surface import check_has_surface, surface_of
 
 
 def continue_from(stage: Stage, previous: Stage) -> None:
@@ -34,23 +34,42 @@ def continue_from(stage: Stage, previous: Stage) -> None:
 def _continue_particle(stage: Stage, previous: Stage) -> None:
     mine: Any = stage.representation
     theirs: Any = previous.representation
-    before, now = previous.parts["representation"].name, stage.parts["representation"].name
-    is_fitting = before == now and _sizes(mine) == _sizes(theirs)
-    if is_fitting or (before == now and not isinstance(mine, Adopting)):
+    way = way_to_continue(stage, previous)
+    if way == "load":
         stage.load_part("representation", mine, theirs.state_dict())
-    elif isinstance(mine, AdoptingSplats) and isinstance(theirs, Splatted):
+    elif way == "adopt splats":
         mine.adopt_splats(theirs.splats())
-    elif isinstance(mine, Adopting):
-        mine.adopt(surface_of(previous), theirs.color_at)
     else:
-        raise InputError(
-            f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {before} "
-            f"cannot become a {now}.",
-            f"set stages.{stage.name}.start_from to null, or use the same representation.",
-        )
+        mine.adopt(surface_of(previous), theirs.color_at)
     if stage.parts["renderer"] == previous.parts["renderer"]:
         renderer: Any = previous.renderer
         stage.load_part("renderer", stage.renderer, renderer.state_dict())
+
+
+def way_to_continue(
+    stage: Stage, previous: Stage
+) -> Literal["load", "adopt splats", "adopt surface"]:
+    """Say how the object in focus takes over that of the stage before.
+
+    Raises:
+        InputError: it cannot.
+    """
+    mine: Any = stage.representation
+    theirs: Any = previous.representation
+    before, now = previous.parts["representation"].name, stage.parts["representation"].name
+    is_fitting = before == now and _sizes(mine) == _sizes(theirs)
+    if is_fitting or (before == now and not isinstance(mine, Adopting)):
+        return "load"
+    if isinstance(mine, AdoptingSplats) and isinstance(theirs, Splatted):
+        return "adopt splats"
+    if isinstance(mine, Adopting):
+        check_has_surface(previous)
+        return "adopt surface"
+    raise InputError(
+        f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {before} "
+        f"cannot become a {now}.",
+        f"set stages.{stage.name}.start_from to null, or use the same representation.",
+    )
 
 
 def _sizes(representation: nn.Module) -> dict[str, torch.Size]:

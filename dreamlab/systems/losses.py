@@ -175,7 +175,10 @@ class Losses:
         known = regularisers | RENDER_LOSSES.keys()
         for name in self.weights:
             if name not in known:
-                raise InputError(f"unknown loss {name!r}.", nearest(name, known))
+                raise InputError(
+                    f"unknown loss {name!r}: neither renders nor this representation have it.",
+                    nearest(name, known),
+                )
 
     def check_layout(self, *, has_layout: bool) -> None:
         """Raise `InputError` for a loss that needs the boxes of a layout if there are none."""

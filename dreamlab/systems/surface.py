@@ -50,11 +50,8 @@ def surface_of(stage: Stage) -> Mesh:
                 "shape.",
             )
         return mesh
-    if not isinstance(representation, Volume):
-        raise InputError(
-            f"stage {stage.name!r} makes a picture, which has no surface.",
-            "let no stage start from it, and export nothing.",
-        )
+    check_has_surface(stage)
+    assert isinstance(representation, Volume)
     half_extent = representation.half_extent
     if stage.config.surface == "tsdf":
         return fused_surface(depth_views(stage, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
@@ -62,6 +59,19 @@ def surface_of(stage: Stage) -> Mesh:
     density = closed(smoothed(representation.density_grid(OUTLINE_SIZE), BLUR), CLOSING)
     threshold = find_threshold(density, half_extent, reference).value
     return extract_surface(density, threshold, half_extent)
+
+
+def check_has_surface(stage: Stage) -> None:
+    """Refuse a stage whose object has no surface.
+
+    Raises:
+        InputError: it makes a picture.
+    """
+    if not isinstance(stage.representation, Shape | Volume):
+        raise InputError(
+            f"stage {stage.name!r} makes a picture, which has no surface.",
+            "let no stage start from it, and export nothing.",
+        )
 
 
 def depth_views(stage: Stage, size: int) -> SilhouetteReference:

@@ -2,7 +2,8 @@
 
 Kinds of events: `phase` (a stage begins), `step`, `preview`, `checkpoint`, `restored`, `resumed`,
 `stopped`, `memory` (the prior goes on with less). Every event goes to the callback; steps go to the
-file at a bounded rate. Numbers that JSON cannot hold become null.
+file at a bounded rate, each with `memory_gb`, what the process held then. Numbers that JSON cannot
+hold become null.
 """
 
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamlab.core.run_folder import RunFolder
+from dreamlab.training.memory import memory_in_use
 
 logger = logging.getLogger(__name__)
 PACKAGE_LOGGER = "dreamlab"
@@ -99,7 +101,7 @@ class EventStream:
         )
         is_last = step == steps
         if is_last or now - self._written >= SECONDS_PER_STEP_EVENT:
-            self._folder.append_event("step", **values)
+            self._folder.append_event("step", **values, memory_gb=memory_in_use())
             self._written = now
         if is_last or now - self._logged >= SECONDS_PER_LOG_LINE:
             logger.info("step %s", _as_text(values))

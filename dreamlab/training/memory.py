@@ -1,7 +1,9 @@
 """What becomes of a lack of memory: a rung of the prior's ladder, or an error with advice."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -20,6 +22,20 @@ def advice_on_memory(device: torch.device) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise _advice(device, error) from error
+
+
+def memory_in_use() -> float | None:
+    """Return the memory that this process holds now, GB: of the GPU if it uses one.
+
+    None where the system does not tell.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return round(torch.cuda.memory_allocated() / 1e9, 3)
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e9, 3)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

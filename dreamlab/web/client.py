@@ -177,6 +177,16 @@ class Client:
         """Do something with a run: stop, pause, cancel, resume, duplicate, (un)favourite."""
         return JobView(**self._json("POST", f"{_job(name)}/{quote(action, safe='')}"))
 
+    def export(self, name: str, **settings: Any) -> JobView:
+        """Queue a new export of a run that has ended.
+
+        Args:
+            name: of the run.
+            settings: any of those of the export: formats, height, max_faces, texture_size, ….
+        """
+        body = {"settings": {f"export.{key}": value for key, value in settings.items()}}
+        return JobView(**self._json("POST", f"{_job(name)}/export", body))
+
     def set_priority(self, name: str, priority: int) -> JobView:
         """Change when a queued run has its turn: higher ones are begun first."""
         return JobView(**self._json("POST", f"{_job(name)}/priority", {"priority": priority}))

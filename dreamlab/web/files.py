@@ -28,6 +28,7 @@ MEDIA_TYPES = {
     ".obj": "model/obj",
     ".mtl": "model/mtl",
     ".stl": "model/stl",
+    ".usdz": "model/vnd.usdz+zip",
     ".ply": "application/octet-stream",
     ".png": "image/png",
     ".jpg": "image/jpeg",

@@ -8,7 +8,7 @@ process, see `jobs.queue.desk`.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -33,6 +33,9 @@ from dreamlab.web.views import (
     FileView,
     Health,
     JobView,
+    LayoutView,
+    OptionView,
+    PartView,
     RecipeView,
     SettingView,
 )
@@ -250,6 +253,17 @@ class Service:
             actions.set_priority(folder, priority)
         self._changed()
 
+    def export(self, folder: RunFolder, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended; settings by dotted key, `export.formats`, ….
+
+        Raises:
+            InputError: there is nothing to export, or a format or setting is refused.
+            MissingError: a format needs Blender, which is not installed.
+            TooManyError: the queue is full.
+        """
+        with self._room_in_queue():
+            self.desk.export(folder.root.name, settings)
+
     def delete(self, folder: RunFolder) -> None:
         """Remove a run with all its files.
 
@@ -315,6 +329,26 @@ class Service:
         if recipe not in list_recipes():
             raise NotFoundError(f"there is no recipe {recipe[:80]!r}.", "see the list of recipes.")
         return [SettingView(**setting) for setting in self.desk.settings(recipe, quality)]
+
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[PartView]:
+        """List what each stage of a recipe could have, beside these settings.
+
+        Raises:
+            InputError: no such recipe or quality, or a setting is refused.
+        """
+        found = self.desk.parts(recipe, quality, settings)
+        return [
+            PartView(options=[OptionView(**option) for option in part.pop("options")], **part)
+            for part in found
+        ]
+
+    def layout(self, boxes: Sequence[Any] | None, prompt: str) -> LayoutView:
+        """Check and draw the boxes of a layout, or read them from the words of a prompt.
+
+        Raises:
+            InputError: something in them is wrong.
+        """
+        return LayoutView(**self.desk.layout(boxes, prompt))
 
     def health(self) -> Health:
         """Say that all is well, and how much there is to do."""

@@ -6,7 +6,8 @@
 Whatever would make a reader open another file or take memory out of proportion is refused:
 addresses of other files, accessors that claim more than the file holds, pictures of enormous size,
 compressed geometry, nodes that come twice, and more triangles than a run could use.
-A model is kept under a name made of its content; the same bytes are kept once.
+A model is kept under a name made of its content; the same bytes are kept once. Old ones that no
+run needs are removed, see `jobs.queue.models`.
 """
 
 import hashlib
@@ -21,10 +22,9 @@ from typing import Any
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import atomic_path
+from dreamlab.jobs.queue import models
 from dreamlab.web.errors import NotFoundError, TooLargeError
 
-FOLDER = ".models"
-"""Beside the runs; hidden, so it is not taken for one."""
 MAX_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 4 * 2**30
 """Of all models that are kept."""
@@ -50,16 +50,18 @@ def keep(runs: Path, content: bytes) -> str:
     """
     check_glb(content)
     name = hashlib.sha256(content).hexdigest()[:32]
-    folder = runs / FOLDER
+    folder = models.folder_of(runs)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.glb"
     if path.exists():
+        path.touch()  # it is wanted again, so it is not old
         return name
+    models.prune(runs, most_bytes=MAX_TOTAL_BYTES - len(content))
     used = sum(kept.stat().st_size for kept in folder.glob("*.glb"))
     if used + len(content) > MAX_TOTAL_BYTES:
         raise TooLargeError(
-            f"{used / 1e9:.1f} GB of models are kept already.",
-            f"remove those in {folder} that no run starts from.",
+            f"{used / 1e9:.1f} GB of models are kept already, of this hour or of unfinished runs.",
+            "wait, or cancel runs that start from one.",
         )
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -72,9 +74,10 @@ def find(runs: Path, name: str) -> Path:
     Raises:
         NotFoundError: there is none.
     """
-    path = runs / FOLDER / f"{name}.glb"
+    path = models.folder_of(runs) / f"{name}.glb"
     if not isinstance(name, str) or not ID.fullmatch(name) or not path.is_file():
         raise NotFoundError(f"there is no model {str(name)[:40]!r}.", "upload it first.")
+    path.touch()
     return path.absolute()
 
 

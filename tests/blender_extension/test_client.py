@@ -6,7 +6,9 @@ import socket
 import pytest
 from api_double import ApiDouble
 from dreamlab_extension import client as client_module
-from dreamlab_extension.client import Client, ServerError, full_address, is_loopback
+from dreamlab_extension.client import Client, ServerError, authorization, full_address, is_loopback
+
+from dreamlab.web.security import Access
 
 
 @pytest.fixture
@@ -85,6 +87,19 @@ def test_the_token_opens_the_door():
             Client(server.address).health()
         assert caught.value.status == 401 and "token" in caught.value.fix
         assert Client(server.address, " secret ").health()["api"] == 1
+
+
+def test_a_user_and_a_password_open_the_door_as_the_server_reads_them():
+    access = Access("0.0.0.0", None, "anna", "a-long:password")
+    assert access.lets_in(authorization("a-long:password", "anna"))
+    assert not access.lets_in(authorization("a-long:password", "otto"))
+    assert Access("0.0.0.0", "a-long:token").lets_in(authorization("a-long:token", ""))
+    with ApiDouble(token="unknown") as server:
+        server.opening = {authorization("secret", "anna")}
+        assert Client(server.address, "secret", " anna ").health()["api"] == 1
+        with pytest.raises(ServerError) as caught:
+            Client(server.address, "secret").health()
+        assert caught.value.status == 401
 
 
 def test_the_token_is_not_carried_to_another_server():

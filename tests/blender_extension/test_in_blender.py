@@ -193,7 +193,7 @@ def test_the_panel_shows_what_is_going_on(play):
     report, _ = play("draw")
     empty, busy = report["empty"], report["busy"]
     assert "DREAMLAB_PT_runs" not in empty and "Generate" in empty["DREAMLAB_PT_form"]
-    assert {"address", "token"} <= set(empty["preferences"])
+    assert {"address", "user", "token"} <= set(empty["preferences"])
     server = " ".join(busy["DREAMLAB_PT_server"])
     assert "Connected to dreamlab 1, 2 recipes" in server
     assert not any("Connected" in line for line in report["retyped"]["DREAMLAB_PT_server"])

@@ -1,5 +1,6 @@
 """Claims about the page as a user has it: a real server, real runs, Chromium."""
 
+import json
 import time
 from urllib.request import urlopen
 
@@ -26,7 +27,7 @@ SMALL = {
     "export.texture_size": 256,
     "export.unwrap": "box",
 }
-PAGES = ("", "runs", "compare", "batch", "help", "run?name=nothing")
+PAGES = ("", "runs", "compare", "export", "batch", "help", "run?name=nothing")
 
 
 def submit(server, **settings) -> str:
@@ -71,6 +72,7 @@ def test_a_prompt_becomes_a_model_though_the_page_is_refreshed_in_the_middle(ser
     page.locator("#run-head .badge-done").wait_for(timeout=LIMIT)
     assert page.locator("h1").inner_text() == "a red mushroom" and percent(page) == 100
     page.locator("#model canvas").wait_for()
+    assert page.locator("#chart polyline").count() == 4
     link = page.get_by_role("link", name="model.glb")
     with urlopen(server.url + link.get_attribute("href").lstrip("/")) as answer:
         assert answer.read(4) == b"glTF"
@@ -81,6 +83,54 @@ def test_a_prompt_becomes_a_model_though_the_page_is_refreshed_in_the_middle(ser
     page.locator("#generate-button:not([disabled])").wait_for()
     assert page.locator("#prompt textarea").input_value() == "a red mushroom"
     page.get_by_text("stages.gaussians.steps=12", exact=True).first.wait_for()
+
+
+def test_a_finished_run_is_exported_again_and_a_refused_one_says_why(server, open_page):
+    done = server.ask("GET", "jobs?state=done&limit=1")["jobs"]
+    name = done[0]["name"] if done else submit(server)
+    page = open_page(f"run?name={name}")
+    page.locator("#run-head .badge-done").wait_for(timeout=LIMIT)
+    page.get_by_role("link", name="Export again").click()
+    page.locator("#export-state .badge-done").wait_for()
+    page.get_by_text("export.max_faces=").first.wait_for()
+    page.locator('#formats input[value="stl"]').check()
+    faces = page.locator("#faces input")
+    for number in (50, 700):
+        faces.fill(str(number))
+        faces.press("Tab")
+        page.get_by_text(f"export.max_faces={number}").first.wait_for()
+        page.locator("#export").click()
+        if number == 50:
+            page.locator(".notice.bad", has_text="max_faces").wait_for()
+    page.get_by_role("link", name="model.stl").wait_for(timeout=LIMIT)
+    assert page.locator("#export-state .badge-done").is_visible()
+    assert page.get_by_text("Ready for Blender").is_visible()
+    report = json.loads((server.runs / name / "report.json").read_text())
+    assert report["export"]["faces"] <= 700
+
+
+def test_another_part_and_boxes_are_settings_of_the_command(server, open_page):
+    page = open_page()
+    page.locator("#prompt textarea").fill("a red mushroom next to a blue car")
+    page.get_by_role("tab", name="Method").click()
+    choice = '[name="gaussians-representation"]'
+    page.locator(f'{choice}[value="image"][disabled]').wait_for(state="attached", timeout=LIMIT)
+    assert page.locator(".why-not", has_text="no surface").count()
+    page.locator(f'.choice:has({choice}[value="hashgrid"])').click()
+    page.get_by_text("stages.gaussians.renderer.name=volume", exact=True).wait_for()
+    page.get_by_role("tab", name="Layout").click()
+    page.locator("#read-layout").click()
+    page.locator(".layout-picture").wait_for()
+    field = page.get_by_label("center y of box 1")
+    field.fill("3")
+    field.press("Tab")
+    page.locator("#layout-seen .notice.bad", has_text="must lie in the cube").wait_for()
+    page.locator("#clear-layout").click()
+    page.get_by_text("No boxes of your own.").wait_for()
+    page.get_by_role("tab", name="Command line").click()
+    command = page.locator(".cm-content:visible", has_text="stages.gaussians.renderer.name=volume")
+    command.wait_for()
+    assert "layout" not in command.inner_text()
 
 
 def test_a_run_that_is_stopped_at_a_third_is_kept_and_exported(server, open_page):

@@ -21,7 +21,7 @@ from dreamlab.jobs import control, state, views
 from dreamlab.jobs import export as export_job
 from dreamlab.jobs import generate as generate_job
 from dreamlab.jobs.generate import carry_out, generate, prepare, resume
-from dreamlab.jobs.queue import actions
+from dreamlab.jobs.queue import actions, exports, worker
 from dreamlab.jobs.recipes import load_recipe, load_run_config
 from dreamlab.training.stop import StopFlag
 
@@ -163,6 +163,37 @@ def test_a_run_is_exported_again_with_other_settings_and_formats(finished_run):
     report = json.loads(finished_run.folder.report.read_text())
     assert report["export"]["faces"] == exported.report.faces
     assert report["export_settings"]["max_faces"] == 400
+
+
+def test_a_worker_exports_what_was_asked_of_the_queue_and_says_what_goes_wrong(finished_run):
+    folder = finished_run.folder
+
+    def carry_out(*overrides: str, stop: StopFlag) -> int:
+        exports.ask(folder, overrides)
+        with state.held(folder):
+            state.begin(folder, "cpu", is_queued=True)
+            return worker.carry_out_run(folder, "cpu", stop)
+
+    asked = ("export.formats=[glb, ply]", "export.max_faces=300")
+    assert carry_out(*asked, stop=StopFlag()) == 0
+    report = json.loads(folder.report.read_text())
+    assert report["export"]["faces"] <= 300 and (folder.exports / "model.ply").is_file()
+    assert (state.read(folder).state, state.read(folder).reason) == ("done", "")
+    assert carry_out("export.max_faces=3", stop=StopFlag()) == 2
+    job = state.read(folder)
+    assert job.state == "done" and exports.FAILED in job.reason and "max_faces" in job.reason
+    for wish, after in (("cancel", "done"), ("hand_back", "queued")):
+        stop = StopFlag()
+        stop.set(wish)
+        assert carry_out(stop=stop) == 130 and state.read(folder).state == after
+    wanted = exports.read(folder)
+    assert wanted is not None and wanted.attempts == 0
+    exports.write(folder, replace(wanted, attempts=exports.MAX_ATTEMPTS))
+    with state.held(folder):
+        state.begin(folder, "cpu", is_queued=True)
+        assert worker.carry_out_run(folder, "cpu", StopFlag()) != 0
+    job = state.read(folder)
+    assert job.state == "done" and "ended 2 times" in job.reason and exports.read(folder) is None
 
 
 @pytest.mark.parametrize(

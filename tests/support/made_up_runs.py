@@ -66,6 +66,7 @@ def running_run(parent: Path, prompt: str = "a blue vase", **fields: Any) -> Run
             metrics={},
             rate=2.0,
             eta=12.5,
+            memory_gb=0.5 + step / 10,
         )
     save(sheet(), folder.previews / "000005.webp")
     write_text(folder.log, "first line\nlast line\n")

@@ -72,6 +72,27 @@ def test_a_run_can_start_from_an_uploaded_model_if_its_recipe_can(web, service):
     )
 
 
+def test_a_run_is_exported_again_by_the_queue_or_it_is_said_why_not(web, service, new_run):
+    run = new_run("a ball", state="done")
+    address = f"{JOBS}/{run.root.name}/export"
+    config = web.post("/api/v1/check", json={"prompt": "a ball"}).json()["config_yaml"]
+    write_text(run.config, config)
+    assert "no checkpoint" in refusal(web.post(address, json={}), 400)
+    (run.checkpoints / "last.safetensors").write_bytes(b"not looked into")
+    for settings, word in (
+        ({"export.max_faces": 3}, "max_faces"),
+        ({"export.formats": ["dae"]}, "dae"),
+        ({"stages.mesh.steps": 3}, "export."),
+    ):
+        assert word in refusal(web.post(address, json={"settings": settings}), 400)
+    assert state.read(run).state == "done"
+    answer = web.post(address, json={"settings": {"export.formats": ["stl"]}})
+    assert answer.status_code == 202 and answer.json()["state"] == "queued"
+    assert "queued" in refusal(web.post(address, json={}), 400)
+    actions.request(run, "cancel")
+    assert state.read(run).state == "done"
+
+
 BAD = [
     {},
     {"prompt": ""},

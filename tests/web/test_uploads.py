@@ -13,6 +13,7 @@ from glb_bytes import TRIANGLE, glb, gltf
 from PIL import Image
 
 from dreamlab.core.errors import InputError
+from dreamlab.jobs.queue import models
 from dreamlab.web import uploads
 from dreamlab.web.errors import NotFoundError, TooLargeError
 
@@ -60,7 +61,7 @@ def test_a_model_is_kept_once_and_found_by_its_id(tmp_path):
     first, again = (uploads.keep(tmp_path, glb()) for _ in range(2))
     assert first == again
     assert uploads.find(tmp_path, first).read_bytes() == glb()
-    assert len(list((tmp_path / uploads.FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / models.FOLDER).iterdir())) == 1
 
 
 def test_what_other_programs_write_is_taken(tmp_path):
@@ -119,7 +120,7 @@ HARMFUL = {
 def test_what_could_harm_a_reader_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="refused"):
         uploads.keep(tmp_path, HARMFUL[name])
-    assert not (tmp_path / uploads.FOLDER).exists()
+    assert not (tmp_path / models.FOLDER).exists()
 
 
 def test_a_mesh_that_is_repeated_counts_every_time(monkeypatch):

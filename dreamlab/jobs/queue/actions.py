@@ -15,6 +15,7 @@ from dreamlab.core.run_folder import RunFolder, write_text
 from dreamlab.jobs import state
 from dreamlab.jobs.control import Request, write_request
 from dreamlab.jobs.lock import BusyError
+from dreamlab.jobs.queue import exports
 from dreamlab.jobs.state import Job, State
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def submit(config: "RunConfig", parent: Path, *, priority: int = 0) -> RunFolder
 
 
 def request(folder: RunFolder, wish: Request) -> Job:
-    """Stop (and keep and export), pause or cancel a run.
+    """Stop (and keep and export), pause or cancel a run; where it is being exported, only that.
 
     One that nobody works on changes at once; a worker ends after its step, with a checkpoint, so
     the record that is returned may still say "running".
@@ -66,6 +67,9 @@ def answer(folder: RunFolder, wish: Request) -> Job:
         InputError: the run is in a state in which that means nothing.
     """
     job, end = state.read_record(folder), ENDS[wish]
+    wanted = exports.read(folder)
+    if wanted is not None and job.state in ("queued", "running"):
+        return exports.end(folder, wanted)  # the run itself had ended before
     if job.state == end:
         return job
     allowed = (end in state.NEXT[job.state]) and not (wish == "stop" and job.state == "paused")
@@ -95,6 +99,7 @@ def resume(folder: RunFolder) -> Job:
                 f"for another one like it: `dreamlab jobs duplicate {folder.root}`.",
             )
         folder.control.unlink(missing_ok=True)
+        folder.export.unlink(missing_ok=True)
         if job.state == "running":  # its process is gone
             job = state.move(folder, job, "failed")
         fresh = {"is_queued": True, "crashes": 0, "memory_errors": 0, "not_before": 0.0}

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ class Desk:
         """
         return self._ask("rerun", name=name, changes=asdict(changes))
 
+    def export(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended.
+
+        Raises:
+            InputError: the run cannot be exported, or a setting is refused.
+            MissingError: a format needs Blender, which is not installed.
+        """
+        self._ask("export", name=name, settings=dict(settings))
+
     def settings(self, recipe: str, quality: str | None = None) -> list[dict[str, Any]]:
         """List the settings of a recipe: key, type, choices, default, doc.
 
@@ -76,6 +85,22 @@ class Desk:
             InputError: no such recipe or quality.
         """
         return self._ask("settings", recipe=recipe, quality=quality)
+
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """List what each stage could have, see `jobs.parts`.
+
+        Raises:
+            InputError: no such recipe or quality, or a setting is refused.
+        """
+        return self._ask("parts", recipe=recipe, quality=quality, settings=dict(settings))
+
+    def layout(self, boxes: Sequence[Any] | None, prompt: str) -> dict[str, Any]:
+        """Check and draw boxes, or those that a prompt says: boxes, picture (PNG, base64).
+
+        Raises:
+            InputError: something in them is wrong.
+        """
+        return self._ask("layout", boxes=boxes, prompt=prompt)
 
     def start(self) -> None:
         """Start the child now, so that the first question waits less."""

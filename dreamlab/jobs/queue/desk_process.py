@@ -7,22 +7,29 @@ Standard input has one JSON object a line, `{"do": ..., ...}`; standard output g
 never outlives the process that asks.
 """
 
+import base64
+import io
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dreamlab.core.config import parse_dotlist, to_plain
+from dreamlab.core.config import build, parse_dotlist, to_plain
 from dreamlab.core.errors import DreamlabError, InputError, nearest
+from dreamlab.core.layout import Layout
 from dreamlab.core.protocols import Adopting
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.batch.estimate import estimate_all
 from dreamlab.jobs.batch.plan import Planned, Resolver
-from dreamlab.jobs.queue import actions
+from dreamlab.jobs.export import plan as plan_export
+from dreamlab.jobs.layouts.picture import draw_layout
+from dreamlab.jobs.layouts.words import layout_of
+from dreamlab.jobs.parts import list_parts
+from dreamlab.jobs.queue import actions, exports
 from dreamlab.jobs.queue.wish import DEFAULT_QUALITY, Changes, Wish
 from dreamlab.jobs.recipes import RunConfig, words_unknown_to_prior
 from dreamlab.jobs.settings import list_settings
@@ -42,7 +49,10 @@ class DeskProcess:
             "check": self.check,
             "submit": self.submit,
             "rerun": self.rerun,
+            "export": self.export,
             "settings": self.settings,
+            "parts": self.parts,
+            "layout": self.layout,
         }
         self._resolver, self._asked = Resolver(()), 0
 
@@ -79,12 +89,36 @@ class DeskProcess:
         )
         return run.root.name
 
+    def export(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Queue an export of a run that has ended."""
+        folder = RunFolder.open(self.runs / name)
+        overrides = Changes(settings=settings).overrides()
+        plan_export(folder, overrides)
+        exports.ask(folder, overrides)
+
     def settings(self, recipe: str, quality: str | None) -> list[dict[str, Any]]:
         """List the settings of a recipe."""
         return [
             {"key": s.key, "type": s.type, "choices": s.choices, "default": s.value, "doc": s.doc}
             for s in list_settings(recipe, quality or DEFAULT_QUALITY)
         ]
+
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """List what each stage of a recipe could have."""
+        overrides = Changes(settings=settings).overrides()
+        refuse_models(overrides)
+        return [asdict(part) for part in list_parts(recipe, quality, tuple(overrides))]
+
+    def layout(self, boxes: list[Any] | None, prompt: str) -> dict[str, Any]:
+        """Check and draw a layout."""
+        found = layout_of(prompt) if boxes is None else build(Layout, {"boxes": boxes}, "layout")
+        picture = io.BytesIO()
+        draw_layout(found).save(picture, "PNG", optimize=True)
+        plain = [
+            {key: value for key, value in to_plain(box).items() if value != {}}
+            for box in found.boxes
+        ]
+        return {"boxes": plain, "picture": base64.b64encode(picture.getvalue()).decode("ascii")}
 
     def _plan(self, wish: Wish, model: str | None) -> Planned:
         row = wish.row()

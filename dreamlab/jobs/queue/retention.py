@@ -4,6 +4,8 @@ Checkpoints are most of a finished run's size and are of use only for another ex
 removed from runs that are done or cancelled, the one that ended first going first: those older
 than `checkpoint_days`, and more while all runs together are larger than the quota. Exports,
 pictures, reports and settings are left alone, and so are favourites and runs that can be resumed.
+Models that users have uploaded go after `model_days` without use, and before anything of a run
+where space is short, unless an unfinished run needs them (`models`).
 Only with `delete_runs` are whole runs removed, in the same order, when checkpoints were not enough.
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
-from dreamlab.jobs.queue import actions
+from dreamlab.jobs.queue import actions, models
 from dreamlab.jobs.queue.index import Entry, Index
 
 GB = 1e9
@@ -33,17 +35,20 @@ class Retention:
     """Most that all runs may take together, GB; None: no limit."""
     checkpoint_days: float | None = None
     """Age at which the checkpoints of finished runs are removed; None: never."""
+    model_days: float | None = 30.0
+    """Age without use at which uploaded models are removed; None: never."""
     delete_runs: bool = False
     """Whether whole finished runs may be removed to stay within the quota."""
 
     def __post_init__(self) -> None:
-        for name in ("quota_gb", "checkpoint_days"):
+        for name in ("quota_gb", "checkpoint_days", "model_days"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
 
     @property
     def asks_nothing(self) -> bool:
+        """Whether all runs stay as they are."""
         return self.quota_gb is None and self.checkpoint_days is None
 
 
@@ -67,11 +72,14 @@ def enforce(parent: Path, policy: Retention) -> Usage:
     """
     for remains in parent.glob(".deleted-*"):
         shutil.rmtree(remains, ignore_errors=True)
+    freed = models.prune(parent, days=policy.model_days)
     if policy.asks_nothing:
-        return Usage(0, 0, False)
+        return Usage(0, freed, False)
     limit = math.inf if policy.quota_gb is None else policy.quota_gb * GB
-    used = size_of(parent) if policy.quota_gb is not None else 0
-    freed = 0
+    used = freed + (size_of(parent) if policy.quota_gb is not None else 0)
+    if used - freed > limit:
+        kept = size_of(models.folder_of(parent))
+        freed += models.prune(parent, most_bytes=max(0.0, kept - (used - freed - limit)))
     finished = list(_finished(parent))
     oldest = state.now() - (policy.checkpoint_days or 0.0) * DAY
     for entry in finished:

@@ -22,6 +22,7 @@ from dreamlab.core.errors import DreamlabError, ExitCode
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
 from dreamlab.jobs.lock import BusyError
+from dreamlab.jobs.queue import exports
 from dreamlab.training.stop import SIGNALS, StopFlag
 
 Work = Callable[[RunFolder, str, StopFlag], int]
@@ -32,11 +33,17 @@ BROKEN = 1
 
 
 def carry_out_run(folder: RunFolder, device: str, stop: StopFlag) -> int:
-    """Train and export a run, which this process holds, and return the exit status."""
+    """Do what is asked of a run, which this process holds, and return the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the command line, before torch
-    from dreamlab.jobs.generate import carry_out
-
+    wanted = exports.read(folder)
     try:
+        if wanted is not None:
+            from dreamlab.jobs.export import carry_out_export
+
+            carry_out_export(folder, wanted, device=device, stop=stop)
+            return int(ExitCode.STOPPED if stop.is_set else ExitCode.DONE)
+        from dreamlab.jobs.generate import carry_out
+
         outcome = carry_out(folder, device=device, stop=stop)
     except DreamlabError as error:
         return int(error.code)

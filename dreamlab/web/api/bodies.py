@@ -81,6 +81,18 @@ class Rerun(_Body):
         return Changes(**self.model_dump())
 
 
+class Export(_Body):
+    """What files are to be made again of a run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"settings": {"export.formats": ["glb", "stl"], "export.height": 0.5}}]
+        },
+    )
+    settings: Settings
+
+
 class NewPriority(_Body):
     """When a queued run has its turn."""
 

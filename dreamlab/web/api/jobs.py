@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.web.api.answers import Answer, AtDesk, documented
-from dreamlab.web.api.bodies import JobList, NewPriority, Rerun, Submission
+from dreamlab.web.api.bodies import Export, JobList, NewPriority, Rerun, Submission
 from dreamlab.web.errors import NotFoundError
 from dreamlab.web.service import MAX_PAGE, Action, Service
 from dreamlab.web.views import Checked, JobView
@@ -77,6 +77,19 @@ def router(service: Service, at_desk: AtDesk) -> APIRouter:
         """Queue a run with the settings of another one, changed."""
         folder = await at_desk(service.rerun, service.open(name), body.changes())
         return Answer(service.describe(folder), 201)
+
+    @api.post(
+        "/jobs/{name}/export", status_code=202, response_model=JobView, responses=documented(404)
+    )
+    async def export(name: str, body: Export) -> Answer:
+        """Queue a new export of a run that is done, or stopped and kept.
+
+        The run then waits and runs again, and comes back to the state that it had; if the export
+        fails, `reason` and `fix` of its record say why.
+        """
+        folder = service.open(name)
+        await at_desk(service.export, folder, body.settings)
+        return Answer(service.describe(folder), 202)
 
     @api.post("/jobs/{name}/priority", response_model=JobView, responses=documented(404, 409))
     def set_priority(name: str, body: NewPriority) -> Answer:

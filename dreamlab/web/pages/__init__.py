@@ -10,7 +10,7 @@ from types import ModuleType
 import gradio as gr
 from fastapi import FastAPI
 
-from dreamlab.web.pages import batch, compare, generate, help, run, runs
+from dreamlab.web.pages import batch, compare, export, generate, help, run, runs
 from dreamlab.web.pages.parts import navigation
 from dreamlab.web.pages.theme import CSS_PATH, HEAD, THEME
 from dreamlab.web.service import Service
@@ -21,6 +21,7 @@ PAGES: tuple[tuple[str, str, ModuleType, bool], ...] = (
     ("Runs", "runs", runs, True),
     ("Run", "run", run, False),
     ("Compare", "compare", compare, True),
+    ("Export", "export", export, True),
     ("Batch", "batch", batch, True),
     ("Help", "help", help, True),
 )

@@ -106,7 +106,7 @@ def over_each_other(
     left, right = (_media(service, folder, kind, angle) for folder in folders)
     names = "".join(
         f'<a href="{markup.run_link(folder.root.name)}">{side}: '
-        f"{escape(service.describe(folder).prompt)}</a>"
+        f"{escape(service.describe(folder).prompt or folder.root.name)}</a>"
         for side, folder in zip(("Left", "Right"), folders, strict=True)
     )
     return (
@@ -139,15 +139,40 @@ def differences_of(service: Service, a: str | None, b: str | None) -> str:
     folders = [service.open(name) for name in (a, b)]
     results = [_results(folder) for folder in folders]
     rows = [[key, *(values.get(key, "") for values in results)] for key in results[0] | results[1]]
-    settings = [flat(load_yaml(folder.config)) for folder in folders]
-    unlike = [
-        [key, *(as_text(values[key]) if key in values else "" for values in settings)]
-        for key in settings[0] | settings[1]
-        if key not in UNLIKE and settings[0].get(key) != settings[1].get(key)
-    ]
+    unlike = _unlike(*(_settings(folder) for folder in folders))
     return _table("Results", rows) + _table(
         "Settings that differ", unlike, "Both have the same settings."
     )
+
+
+def _unlike(left: dict[str, Plain], right: dict[str, Plain]) -> list[list[str]]:
+    """List the settings that differ; a stage that only one run has is one line."""
+    rows: list[list[str]] = []
+    for stage in left | right:
+        both = [settings.get(stage) for settings in (left, right)]
+        prefix = f"stages.{stage}." if stage else ""
+        if None in both:
+            rows.append([prefix[:-1], *("" if own is None else _in_short(own) for own in both)])
+            continue
+        rows += [
+            [f"{prefix}{key}", *(as_text(own[key]) if key in own else "" for own in both if own)]
+            for key in left[stage] | right[stage]
+            if key not in UNLIKE and left[stage].get(key) != right[stage].get(key)
+        ]
+    return rows
+
+
+def _in_short(stage: Plain) -> str:
+    """Say what a stage does."""
+    parts = [stage.get(f"{part}.name", "") for part in ("representation", "guidance")]
+    return ", ".join([f"{stage.get('steps', 0)} steps", *filter(None, parts)])
+
+
+def _settings(folder: RunFolder) -> dict[str, Plain]:
+    """Return the settings of a run by dotted key, stage by stage; those of no stage under ""."""
+    config = load_yaml(folder.config)
+    stages = config.pop("stages", {})
+    return {"": flat(config), **{name: flat(stage) for name, stage in stages.items()}}
 
 
 def _table(name: str, rows: list[list[str]], otherwise: str = "") -> str:

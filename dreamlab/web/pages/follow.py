@@ -28,6 +28,8 @@ class Story:
     """Phases that are complete and what they took."""
     losses: list[tuple[str, int, float]] = field(default_factory=list)
     """Stage, step in it, loss."""
+    memory: list[tuple[str, int, float]] = field(default_factory=list)
+    """Stage, step in it, GB that the process held."""
     rate: float = 0.0
     """Steps per second at the last step."""
     offset: int = 0
@@ -44,10 +46,15 @@ class Story:
             stage, step = event["stage"], int(event["step"])
             self.stages[stage], self.steps[stage] = int(event["steps"]), step
             self.rate = float(event.get("rate") or 0.0)
-            while self.losses and self.losses[-1][0] == stage and self.losses[-1][1] >= step:
-                self.losses.pop()  # it went on from an earlier checkpoint
-            if event.get("loss") is not None:
-                self.losses.append((stage, step, float(event["loss"])))
+            _add(self.losses, stage, step, event.get("loss"))
+            _add(self.memory, stage, step, event.get("memory_gb"))
+
+
+def _add(series: list[tuple[str, int, float]], stage: str, step: int, value: float | None) -> None:
+    while series and series[-1][0] == stage and series[-1][1] >= step:
+        series.pop()  # it went on from an earlier checkpoint
+    if value is not None:
+        series.append((stage, step, float(value)))
 
 
 class Follower:

@@ -15,7 +15,7 @@ import gradio as gr
 from dreamlab.core.errors import DreamlabError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
-from dreamlab.web.pages import form_rules, markup, settings_form
+from dreamlab.web.pages import form_rules, layout_form, markup, method, settings_form
 from dreamlab.web.pages.changes import as_text, plain
 from dreamlab.web.pages.parts import QUIET, html, on_load
 from dreamlab.web.pages.pictures import cover
@@ -24,6 +24,10 @@ from dreamlab.web.views import RecipeView
 
 DEFAULT_QUALITY = "standard"
 MAX_SEED = 2**31 - 1
+MAX_CHIP = 90
+"""Characters of a changed setting that are shown above the tabs."""
+METHOD = "Method"
+"""Name of the tab with the parts of the recipe."""
 SECONDS = 5.0
 """Between two looks at the runs in progress."""
 RECENT = 60
@@ -68,7 +72,8 @@ class _Page:
                 self._lay_out_wish()
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
                 self._lay_out_side()
-        with gr.Tabs(elem_classes="details"):
+        self.changed, self.tab = html("", elem_id="changed"), gr.State("")
+        with gr.Tabs(elem_classes="details") as self.tabs:
             self._lay_out_details()
         self.made = gr.Textbox(visible="hidden", elem_id="made")
         self.form = [self.prompt, self.negative, self.recipe, self.quality, self.seed, self.chosen]
@@ -123,8 +128,11 @@ class _Page:
 
     def _lay_out_details(self) -> None:
         with gr.Tab("Settings"):
-            self.changed = html("")
             self.settings = html(LISTING, js_on_load=settings_form.SCRIPT, elem_id="settings")
+        with gr.Tab(METHOD):
+            self.method = html(method.LISTING, js_on_load=method.SCRIPT, elem_id="method")
+        with gr.Tab("Layout"):
+            self.layout = layout_form.LayoutForm(self.service)
         with gr.Tab("YAML"):
             gr.Markdown(
                 "Every setting of this run. Edit, then apply: what differs goes into the form."
@@ -148,16 +156,28 @@ class _Page:
             field.input(self.look, self.form, self._seen, trigger_mode="always_last", **QUIET)
         # `input`, not `change`: a form that is filled in from a run keeps its settings
         outputs = [self.about, self.cards, self.settings, self.chosen, self.changed]
-        self._then_look(
-            self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **QUIET)
-        )
+        taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **QUIET)
+        self._then_look(taken)
         outputs = [self.quality, self.settings]
         self._then_look(
             self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **QUIET)
         )
         self._then_look(self.dice.click(_roll, None, self.seed, **QUIET))
         outputs = [self.chosen, self.changed]
+        which = [self.recipe, self.quality, self.chosen]
         self._then_look(self.settings.select(self.take_setting, self.chosen, outputs, **QUIET))
+        picked = self.method.select(
+            self.take_part, which, [self.chosen, self.changed, self.settings], **QUIET
+        )
+        self._then_look(picked)
+        for event in self.layout.wire(self.prompt, self.chosen):
+            self._then_look(event.then(_changed, self.chosen, self.changed, **QUIET))
+        parts = [self.tab, *which]
+        for field in (self.recipe, self.quality, self.chosen):
+            field.change(self.list_parts, parts, self.method, trigger_mode="always_last", **QUIET)
+        self.tabs.select(_selected, None, self.tab, **QUIET).then(
+            self.list_parts, parts, self.method, **QUIET
+        )
         self._then_look(self.words.select(self.take_word, self.prompt, self.prompt, **QUIET))
         fields = [self.prompt, self.negative, self.seed, self.chosen, self.settings, self.changed]
         self._then_look(
@@ -171,7 +191,6 @@ class _Page:
         asked.then(None, self.made, None, js=GO)
         outputs = [*self.form, self.about, self.cards, self.changed, self.active]
         opened = on_load(self.start, None, outputs)
-        which = [self.recipe, self.quality, self.chosen]
         self._then_look(opened.then(self.list_settings, which, self.settings, **QUIET))
         gr.Timer(SECONDS).tick(lambda: _active(self.service), None, self.active, **QUIET)
 
@@ -192,6 +211,22 @@ class _Page:
     def list_settings(self, name: str, level: str, kept: dict[str, Any]) -> str:
         """Show the fields of all settings."""
         return settings_form.form(self.service.settings(name, level), kept)
+
+    def list_parts(self, tab: str, name: str, level: str, kept: dict[str, Any]) -> Any:
+        """Show what each stage could have, if anybody looks: to try it takes seconds."""
+        if tab != METHOD:
+            return gr.skip()
+        try:
+            return method.form(self.service.parts(name, level, method.concerned(kept)))
+        except DreamlabError as error:
+            return markup.problem(error)
+
+    def take_part(
+        self, name: str, level: str, kept: dict[str, Any], event: gr.EventData
+    ) -> list[Any]:
+        """Take another component; settings of the one before mean nothing to it."""
+        fresh = method.taken(kept, **event._data)
+        return [fresh, _changed(fresh), self.list_settings(name, level, fresh)]
 
     def take_recipe(self, name: str, level: str) -> list[Any]:
         """Take another recipe; settings of the old one may mean nothing to it."""
@@ -247,6 +282,10 @@ class _Page:
         return [*form, _about(recipe), cards, _changed(kept), _active(self.service)]
 
 
+def _selected(event: gr.SelectData) -> str:
+    return str(event.value)
+
+
 def _roll() -> int:
     return random.randint(0, MAX_SEED)
 
@@ -290,7 +329,8 @@ def _changed(settings: Mapping[str, Any]) -> str:
     """Show the settings that differ from the recipe."""
     if not settings:
         return ""
-    return markup.chips(f"{key}={as_text(value)}" for key, value in settings.items())
+    texts = (f"{key}={as_text(value)}" for key, value in settings.items())
+    return markup.chips(t if len(t) <= MAX_CHIP else f"{t[:MAX_CHIP]} ..." for t in texts)
 
 
 def _active(service: Service) -> str:

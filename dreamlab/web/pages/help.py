@@ -18,6 +18,7 @@ KEYS = (
     ("g", "Generate page"),
     ("r", "Runs"),
     ("c", "Compare"),
+    ("e", "Export"),
     ("b", "Batch"),
     ("h", "Help"),
 )

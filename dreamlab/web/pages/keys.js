@@ -12,6 +12,6 @@ document.addEventListener("keydown", (event) => {
     if (field) { field.focus(); event.preventDefault(); }
     return;
   }
-  const pages = { g: "./", r: "runs", c: "compare", b: "batch", h: "help" };
+  const pages = { g: "./", r: "runs", c: "compare", e: "export", b: "batch", h: "help" };
   if (event.key in pages) window.location.href = pages[event.key];
 });

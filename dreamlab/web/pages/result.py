@@ -15,6 +15,10 @@ KINDS = {
     "obj": "Model with texture, for older programs",
     "ply": "Points or vertices with colours",
     "stl": "Shape alone, for printing",
+    "mtl": "Material of the OBJ file; belongs beside it",
+    "usdz": "Model with texture, for Apple devices",
+    "fbx": "Model with texture, for game engines",
+    "blend": "Scene of Blender",
     "mp4": "Turntable",
     "png": "Pictures of all views",
     "json": "Report: times, memory, checks",
@@ -72,6 +76,8 @@ def statistics(folder: RunFolder) -> str:
 def _checks(export: Mapping[str, Any]) -> str:
     checks: Sequence[Mapping[str, Any]] = export.get("checks") or []
     passed = sum(bool(check.get("passed")) for check in checks)
+    if not checks:
+        return markup.notice("note", "Not checked: of the files, GLB alone can be.")
     kind = "good" if export.get("valid") else "bad"
     words = "Ready for Blender" if export.get("valid") else "Some checks failed"
     lines = "".join(
@@ -88,14 +94,25 @@ def _checks(export: Mapping[str, Any]) -> str:
 def downloads(service: Service, folder: RunFolder) -> str:
     """List the files of a run, models first, and all of them as one archive."""
     files = [file for file in service.files(folder) if not file.path.startswith("previews/")]
-    files.sort(key=_rank)
-    rows = "".join(_download(file) for file in files)
+    rows = _rows(files)
     archive = f"{service.url(folder)}/archive"
     return (
         f'<section><h2>Downloads</h2><ul class="downloads">{rows}'
         f'<li><a href="{escape(archive)}" download><b>Everything</b>'
         "<span>One zip file with all of these</span></a></li></ul></section>"
     )
+
+
+def exported(service: Service, folder: RunFolder) -> str:
+    """List the models of a run."""
+    files = [file for file in service.files(folder) if file.path.startswith("exports/")]
+    if not files:
+        return ""
+    return f'<section><h2>Downloads</h2><ul class="downloads">{_rows(files)}</ul></section>'
+
+
+def _rows(files: Sequence[FileView]) -> str:
+    return "".join(_download(file) for file in sorted(files, key=_rank))
 
 
 def _rank(file: FileView) -> tuple[int, str]:

@@ -16,8 +16,9 @@ from gradio.processing_utils import save_file_to_cache
 
 from dreamlab.core.errors import DreamlabError
 from dreamlab.core.run_folder import RunFolder
+from dreamlab.jobs.queue.exports import FAILED, FROM
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.chart import sparkline
+from dreamlab.web.pages.chart import loss_chart, memory_chart
 from dreamlab.web.pages.follow import Follower, Story, tail
 from dreamlab.web.pages.parts import QUIET, html, on_load
 from dreamlab.web.pages.pictures import MODES, newest_sheet, views_of
@@ -50,93 +51,120 @@ NO_RUN = markup.empty(
 
 def build(service: Service) -> None:
     """Lay out the page inside the Blocks that are open."""
-    follower = Follower()
-    name, known, glb = gr.State(""), gr.State({}), gr.Textbox(visible="hidden")
-    head = html('<div class="loading">Opening the run ...</div>', elem_id="run-head")
-    with gr.Row(elem_classes="actions"):
-        buttons: dict[Action, gr.Button] = {
-            action: gr.Button(word, visible=False, size="sm", min_width=90, elem_id=f"act-{action}")
-            for action, (word, _) in ACTIONS.items()
+    _Page(service).wire()
+
+
+class _Page:
+    """The parts of the page, and what happens when they are used."""
+
+    def __init__(self, service: Service) -> None:
+        """Lay everything out."""
+        self.service, self.follower = service, Follower()
+        self.name, self.known = gr.State(""), gr.State({})
+        self.glb = gr.Textbox(visible="hidden")
+        head = html('<div class="loading">Opening the run ...</div>', elem_id="run-head")
+        self._lay_out_buttons()
+        self.said = html("")
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=3, min_width=320):
+                self.model = gr.Model3D(
+                    visible="hidden",  # one that is not there at all would not load its viewer
+                    label="Model",
+                    interactive=False,
+                    clear_color=(0.0, 0.0, 0.0, 0.0),
+                    height=420,
+                    elem_id="model",
+                )
+                result, pictures = html("", elem_id="result"), html("", elem_id="pictures")
+            with gr.Column(scale=2, min_width=300):
+                downloaded, chart = html("", elem_id="downloads"), html("", elem_id="chart")
+                log = html("", elem_id="log")
+        self.gone, self.made = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
+        self.panels = {
+            "head": head,
+            "pictures": pictures,
+            "chart": chart,
+            "log": log,
+            "result": result,
+            "downloads": downloaded,
         }
-        remove = gr.Button("Delete", visible=False, size="sm", min_width=90, variant="stop")
-    with gr.Row(visible=False, elem_classes="confirm") as confirm:
-        html("<b>Delete this run?</b> Its models and pictures are removed from the disk.")
-        really = gr.Button("Delete for good", variant="stop", size="sm", min_width=120)
-        keep = gr.Button("Keep it", size="sm", min_width=90)
-    said = html("")
-    with gr.Row(elem_classes="columns"):
-        with gr.Column(scale=3, min_width=320):
-            model = gr.Model3D(
-                visible="hidden",  # one that is not there at all would not load its viewer later
-                label="Model",
-                interactive=False,
-                clear_color=(0.0, 0.0, 0.0, 0.0),
-                height=420,
-                elem_id="model",
+
+    def _lay_out_buttons(self) -> None:
+        with gr.Row(elem_classes="actions"):
+            self.buttons: dict[Action, gr.Button] = {
+                action: gr.Button(
+                    word, visible=False, size="sm", min_width=90, elem_id=f"act-{action}"
+                )
+                for action, (word, _) in ACTIONS.items()
+            }
+            self.remove = gr.Button(
+                "Delete", visible=False, size="sm", min_width=90, variant="stop"
             )
-            result = html("", elem_id="result")
-            pictures = html("", elem_id="pictures")
-        with gr.Column(scale=2, min_width=300):
-            downloaded = html("", elem_id="downloads")
-            chart = html("", elem_id="chart")
-            log = html("", elem_id="log")
-    gone = gr.Textbox(visible="hidden")
-    made = gr.Textbox(visible="hidden")
-    panels = {"head": head, "pictures": pictures, "chart": chart, "log": log, "result": result}
-    panels["downloads"] = downloaded
-    outputs = [known, glb, *panels.values(), *buttons.values(), remove]
+        with gr.Row(visible=False, elem_classes="confirm") as self.confirm:
+            html("<b>Delete this run?</b> Its models and pictures are removed from the disk.")
+            self.really = gr.Button("Delete for good", variant="stop", size="sm", min_width=120)
+            self.keep = gr.Button("Keep it", size="sm", min_width=90)
 
-    def tick(run: str, before: dict[str, Any]) -> list[Any]:
-        now = look(service, follower, run)
-        shown = [now[panel] if now[panel] != before.get(panel) else gr.skip() for panel in panels]
-        buttons_now: list[Any] = [gr.skip()] * (len(ACTIONS) + 1)
+    def wire(self) -> None:
+        """Say what follows on what."""
+        outputs = [self.known, self.glb, *self.panels.values(), *self.buttons.values(), self.remove]
+        looked = [self.name, self.known]
+        self.glb.change(self.view, [self.glb, self.name], self.model, **QUIET)
+        on_load(self.start, None, [self.name, *outputs])
+        gr.Timer(SECONDS).tick(self.tick, looked, outputs, **QUIET)
+        for action, button in self.buttons.items():
+            asked = button.click(self.act(action), looked, [self.said, self.made], **QUIET)
+            asked.then(self.tick, looked, outputs, **QUIET)
+        self.made.change(None, self.made, None, js=GO)
+        self.remove.click(lambda: gr.Row(visible=True), None, self.confirm, **QUIET)
+        self.keep.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
+        self.really.click(self.delete, self.name, [self.said, self.gone], **QUIET)
+        self.gone.change(None, self.gone, None, js=GO_TO_RUNS)
+
+    def start(self, request: gr.Request) -> list[Any]:
+        """Show the run that the address names."""
+        run = str(request.query_params.get("name", ""))
+        return [run, *self.tick(run, {})]
+
+    def tick(self, run: str, before: dict[str, Any]) -> list[Any]:
+        """Show what has changed."""
+        now = look(self.service, self.follower, run)
+        shown = [
+            now[panel] if now[panel] != before.get(panel) else gr.skip() for panel in self.panels
+        ]
+        buttons: list[Any] = [gr.skip()] * (len(ACTIONS) + 1)
         if (now["state"], now["favourite"]) != (before.get("state"), before.get("favourite")):
-            buttons_now = _buttons(now["state"], now["favourite"])
-        return [now, now["model"], *shown, *buttons_now]
+            buttons = _buttons(now["state"], now["favourite"])
+        return [now, now["model"], *shown, *buttons]
 
-    def view(mark: str, run: str) -> gr.Model3D:
-        path = glb_of(service.open(run)) if mark else None
-        cached = path and save_file_to_cache(path, model.GRADIO_CACHE)
+    def view(self, mark: str, run: str) -> gr.Model3D:
+        """Show the model, once there is one."""
+        path = glb_of(self.service.open(run)) if mark else None
+        cached = path and save_file_to_cache(path, self.model.GRADIO_CACHE)
         return gr.Model3D(value=cached, visible=True if cached else "hidden")
 
-    glb.change(view, [glb, name], model, **QUIET)
+    def act(self, action: Action) -> Any:
+        """Return what a button does: it says what is wrong, and names the run that was made."""
 
-    def start(request: gr.Request) -> list[Any]:
-        run = str(request.query_params.get("name", ""))
-        return [run, *tick(run, {})]
-
-    on_load(start, None, [name, *outputs])
-    gr.Timer(SECONDS).tick(tick, [name, known], outputs, **QUIET)
-
-    def act(action: Action) -> Any:
         def ask(run: str, before: dict[str, Any]) -> tuple[str, str]:
             wish: Action = action
             if action == "favourite" and before.get("favourite"):
                 wish = "unfavourite"
             try:
-                folder = service.act(service.open(run), wish)
+                folder = self.service.act(self.service.open(run), wish)
             except DreamlabError as error:
                 return markup.problem(error), ""
             return "", folder.root.name if action == "duplicate" else ""
 
         return ask
 
-    for action, button in buttons.items():
-        asked = button.click(act(action), [name, known], [said, made], **QUIET)
-        asked.then(tick, [name, known], outputs, **QUIET)
-    made.change(None, made, None, js=GO)
-    remove.click(lambda: gr.Row(visible=True), None, confirm, **QUIET)
-    keep.click(lambda: gr.Row(visible=False), None, confirm, **QUIET)
-
-    def delete(run: str) -> tuple[str, str]:
+    def delete(self, run: str) -> tuple[str, str]:
+        """Delete the run; return what is wrong, or its name."""
         try:
-            service.delete(service.open(run))
+            self.service.delete(self.service.open(run))
         except DreamlabError as error:
             return markup.problem(error), ""
         return "", run
-
-    really.click(delete, name, [said, gone], **QUIET)
-    gone.change(None, gone, None, js=GO_TO_RUNS)
 
 
 def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
@@ -151,9 +179,9 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
     glb = glb_of(folder)
     is_kept = job.state in ("done", "stopped") and not is_being_made(folder)
     return {
-        "head": head(job, story, _stages(folder)),
+        "head": head(job, story, _stages(folder), folder.image.exists()),
         "pictures": previews(folder),
-        "chart": section("Loss", sparkline(story.losses, _stages(folder) or story.stages)),
+        "chart": charts(story, _stages(folder) or story.stages),
         "log": section(
             "Log", f'<pre class="log">{escape(text)}</pre>' if (text := tail(folder)) else ""
         ),
@@ -165,17 +193,20 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
     }
 
 
-def head(job: JobView, story: Story, stages: Mapping[str, int]) -> str:
+def head(job: JobView, story: Story, stages: Mapping[str, int], is_picture: bool = False) -> str:
     """Show what the run makes, how far it is and when it ends, or why it ended."""
     about = [job.recipe, job.quality, f"seed {job.seed}"]
     if job.negative_prompt:
         about.append(f"not: {job.negative_prompt}")
     star = '<span class="star" title="favourite">★</span>' if job.favourite else ""
     name = escape(job.prompt or job.name)
+    has_model = job.state in FROM and not is_picture
+    export = f'<a href="export?name={quote(job.name)}">Export again</a>' if has_model else ""
     return (
         f'<header class="run-head"><div class="run-title"><h1>{name}</h1>{star}'
         f"{markup.badge(job.state)}"
-        f'<a class="edit" href="./?from={quote(job.name)}">Edit and run again</a></div>'
+        f'<span class="edit">{export}<a href="./?from={quote(job.name)}">Edit and run again</a>'
+        "</span></div>"
         f"{markup.chips(about)}"
         f"{phase_bar(job, story, stages)}{_message(job)}</header>"
     )
@@ -208,6 +239,13 @@ def phase_bar(job: JobView, story: Story, stages: Mapping[str, int]) -> str:
     )
 
 
+def charts(story: Story, stages: Mapping[str, int]) -> str:
+    """Draw the loss, and the memory in use, over the steps."""
+    most = max((gb for _, _, gb in story.memory), default=0.0)
+    loss, memory = loss_chart(story.losses, stages), memory_chart(story.memory, stages)
+    return section("Loss", loss) + section(f"Memory, at most {most:.1f} GB", memory)
+
+
 def where(job: JobView, story: Story) -> str:
     """Say in words how far the run is."""
     if job.state == "queued":
@@ -227,9 +265,9 @@ def where(job: JobView, story: Story) -> str:
 
 
 def _message(job: JobView) -> str:
-    if not job.reason or job.state == "done":
+    if not job.reason:
         return ""
-    kind = "bad" if job.state == "failed" else "note"
+    kind = "bad" if job.state == "failed" or job.reason.startswith(FAILED) else "note"
     return markup.notice(kind, job.reason[:1].upper() + job.reason[1:], _fix(job))
 
 

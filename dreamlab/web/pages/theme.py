@@ -105,7 +105,7 @@ NARROW = """
   body .gradio-container > .main, body .nav-holder > nav { padding: 0 14px !important; }
   body .nav-holder > nav { justify-content: space-between !important; gap: 0 !important; }
   body .nav-holder > nav::before { display: none !important; }
-  body .nav-holder a { padding: 6px 8px !important; font-size: 0.88rem !important; }
+  body .nav-holder a { padding: 6px 5px !important; font-size: 0.85rem !important; }
 }
 """
 """The bar at the top on a telephone; Gradio keeps media rules of style.css away from it."""

@@ -3,8 +3,18 @@
 import pytest
 
 from dreamlab.core.errors import InputError
-from dreamlab.web.pages import batch, batch_record, form_rules, help, settings_form
+from dreamlab.web.pages import (
+    batch,
+    batch_record,
+    form_rules,
+    help,
+    layout_form,
+    method,
+    settings_form,
+)
 from dreamlab.web.pages.doctor import Doctor
+from dreamlab.web.service import Wish
+from dreamlab.web.views import OptionView, PartView
 
 FORM = ("a red mushroom", "", "toybox", "draft", 3, {})
 
@@ -155,3 +165,51 @@ def test_the_doctor_examines_this_machine_without_stopping_the_page(tmp_path):
     doctor._process.wait(timeout=300)
     areas = {finding["area"] for finding in doctor.findings or []}
     assert {"python", "torch"} <= {area.lower() for area in areas} and not doctor.is_busy
+
+
+PART = PartView(
+    "mesh",
+    "representation",
+    "dmtet",
+    {"stages.mesh.representation.name": "dmtet", "stages.mesh.renderer.name": "mesh"},
+    [
+        OptionView("dmtet", {"stages.mesh.representation.name": "dmtet"}, ""),
+        OptionView("hashgrid", {"stages.mesh.representation.name": "hashgrid"}, "it <cannot>."),
+    ],
+)
+
+
+def test_what_does_not_fit_is_grey_and_says_why():
+    html = method.form([PART])
+    assert html.count("disabled") == 1 and "it &lt;cannot&gt;." in html and "<cannot>" not in html
+    assert "Why 1 is grey" in html and html.count(" checked") == 1
+
+
+def test_to_go_back_to_the_part_of_the_recipe_leaves_nothing_changed():
+    chosen = {"stages.mesh.representation.name": "hashgrid", "stages.mesh.renderer.name": "volume"}
+    other = {"export.height": 0.5, "stages.mesh.representation.resolution": 48}
+    after = method.taken(other, chosen, PART.own)
+    assert after == {"export.height": 0.5} | chosen
+    assert method.taken(after, PART.own, PART.own) == {"export.height": 0.5}
+
+
+def test_boxes_are_settings_and_without_them_the_layout_is_the_recipes(service):
+    form = layout_form.LayoutForm.__new__(layout_form.LayoutForm)
+    form.service = service
+    kept, boxes, html, seen = form.take_prompt("a red ball next to a blue cube", {"a.b": 1})
+    assert kept == {"a.b": 1, layout_form.BOXES: boxes} and len(boxes) == 2
+    assert html.count("<tr data-rest") == 2 and "data:image/png;base64," in seen
+    wish = Wish("a red ball next to a blue cube", settings={layout_form.BOXES: boxes})
+    assert "a blue cube" in service.check(wish).config_yaml
+    boxes[0]["center"] = [0, 3, 0]
+    assert "must lie in the cube" in form.look(boxes)
+    assert form.take_none(kept)[:2] == [{"a.b": 1}, []]
+    assert form.follow(kept, [])[0] == boxes and len(form.follow({}, [])) == 3
+
+
+def test_a_field_of_a_box_that_is_no_number_is_said(service):
+    form = layout_form.LayoutForm.__new__(layout_form.LayoutForm)
+    form.service = service
+    box = layout_form.NEW_BOX | {"prompt": "a ball", "size": ["x", 1, 1]}
+    assert "size" in form.look([box]) and "alert" in form.look([box])
+    assert "&quot;&gt;" in layout_form.table([box | {"prompt": '">'}])

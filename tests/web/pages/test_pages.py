@@ -2,15 +2,19 @@
 
 import asyncio
 import re
+import shlex
+from typing import get_args
 
 import gradio as gr
 import pytest
-from made_up_runs import finished_run, running_run
+from made_up_runs import finished_run, running_run, write_config
 from queued_runs import queued_run
 
-from dreamlab.core.errors import InputError
+from dreamlab.core.errors import InputError, MissingError
+from dreamlab.export.settings import BLENDER_FORMATS, Format
 from dreamlab.jobs import state
-from dreamlab.web.pages import PAGES, build_pages, compare, run, runs
+from dreamlab.jobs.queue import exports
+from dreamlab.web.pages import PAGES, build_pages, compare, export, run, runs
 from dreamlab.web.pages.follow import Follower
 from dreamlab.web.service import Service
 
@@ -103,7 +107,8 @@ def test_a_running_run_shows_phase_step_and_time_left(service):
     filled = re.findall(r'<i style="width:([\d.]+)%">', seen["head"])
     assert [float(part) for part in filled] == [100.0, 25.0, 0.0, 0.0, 0.0]
     assert "After 5 steps" in seen["pictures"] and seen["pictures"].count("<img") == 12
-    assert "<polyline" in seen["chart"] and "last line" in seen["log"]
+    assert seen["chart"].count("<polyline") == 2 and "at most 1.0 GB" in seen["chart"]
+    assert "last line" in seen["log"]
     assert seen["result"] == "" and seen["downloads"] == ""
 
 
@@ -185,3 +190,51 @@ def test_prompts_of_users_are_escaped_everywhere(service):
     seen = look(service, folder.root.name)
     both = compare.over_each_other(service, folder.root.name, folder.root.name, "rgb", 0)
     assert BAD not in html + both + "".join(str(part) for part in seen.values())
+
+
+def test_formats_of_blender_are_grey_and_say_why_where_it_is_missing():
+    missing = MissingError("Blender writes usdz.", "install it.")
+    html = export.format_cards(["glb", "stl"], missing)
+    assert html.count("disabled") == html.count("is-off") == len(BLENDER_FORMATS)
+    assert re.findall(r'value="(\w+)" checked', html) == ["glb", "stl"]
+    assert "install it." in html
+    assert "disabled" not in export.format_cards(["usdz"], None)
+    assert set(export.FORMATS) == set(get_args(Format))
+
+
+def test_the_form_of_an_export_is_what_the_command_line_says(service):
+    settings = export.settings_of(["glb", "obj"], 0.5, 900.0, None)
+    assert settings == {
+        "export.formats": ["glb", "obj"],
+        "export.height": 0.5,
+        "export.max_faces": 900,
+    }
+    line = shlex.split(export.command(finished_run(service.runs), settings))
+    assert line[:2] == ["dreamlab", "export"]
+    assert line[3:] == "--format glb --format obj export.height=0.5 export.max_faces=900".split()
+
+
+def test_the_export_page_follows_a_run_and_shows_why_nothing_came(service):
+    page = export._Page.__new__(export._Page)
+    page.service = service
+    folder = finished_run(service.runs)
+    name, form = folder.root.name, (["glb"], 1.0, 900, 512)
+    seen = page.look({}, name, *form)[0]
+    assert "12,345" in seen["result"] and "model.glb" in seen["files"] and seen["ready"]
+    wanted = exports.ask(folder, []) and exports.read(folder)
+    seen = page.look({}, name, *form)[0]
+    assert "Waits" in seen["progress"] and not seen["files"] and not seen["ready"]
+    with state.held(folder, beat=False):
+        exports.end(folder, wanted, f"{exports.FAILED}: too few faces.", "allow more.")
+    seen = page.look({}, name, *form)[0]
+    assert "too few faces." in seen["progress"] and "allow more." in seen["progress"]
+    assert seen["ready"] and "too few faces." in look(service, name)["head"]
+
+
+def test_a_stage_that_one_run_alone_has_is_one_line_of_the_comparison(service):
+    a, b = finished_run(service.runs), finished_run(service.runs, seed=2)
+    write_config(b, prompt="a red ball", seed=2, stages={"nerf": {"steps": 7, "lr": 0.1}})
+    unlike = compare.differences_of(service, a.root.name, b.root.name).partition("differ")[2]
+    keys = re.findall(r"<tr><td>([\w.]+)</td>", unlike)
+    assert keys == ["seed", "stages.gaussians", "stages.mesh", "stages.nerf"]
+    assert "7 steps" in unlike

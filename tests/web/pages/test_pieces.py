@@ -1,5 +1,6 @@
 """Claims about the pieces of the page: pictures, chart, events, changed settings, markup."""
 
+import re
 import shlex
 
 import numpy as np
@@ -9,7 +10,7 @@ from made_up_runs import finished_run, running_run
 from dreamlab.core.errors import InputError
 from dreamlab.web.pages import markup
 from dreamlab.web.pages.changes import command, differences, plain, split_about
-from dreamlab.web.pages.chart import smooth, sparkline
+from dreamlab.web.pages.chart import HEIGHT, POINTS, loss_chart, memory_chart, smooth
 from dreamlab.web.pages.follow import Follower, tail
 from dreamlab.web.pages.pictures import cover, newest_preview, newest_sheet, views_of
 
@@ -66,10 +67,19 @@ def test_smoothing_keeps_what_is_constant_and_straight_lines_inside():
 def test_the_chart_gives_every_stage_its_share_of_the_width():
     losses = [("a", step, 1.0 / step) for step in range(1, 31)]
     losses += [("b", step, 9.0) for step in range(1, 11)]
-    drawn = sparkline(losses, {"a": 30, "b": 10})
+    drawn = loss_chart(losses, {"a": 30, "b": 10})
     assert drawn.count("<polyline") == 2 and 'x1="480.0"' in drawn
     assert "flex:30" in drawn and "flex:10" in drawn
-    assert sparkline(losses[:1], {"a": 30}) == ""
+    assert loss_chart(losses[:1], {"a": 30}) == ""
+
+
+def test_the_memory_is_drawn_from_zero_to_its_most_with_few_points():
+    memory = [("a", step, 2.0 if step > 5000 else 1.0) for step in range(1, 10_001)]
+    drawn = memory_chart(memory, {"a": 10_000})
+    (points,) = re.findall(r'points="([^"]+)"', drawn)
+    heights = [float(pair.partition(",")[2]) for pair in points.split()]
+    ends = {HEIGHT - 8 - share * (HEIGHT - 16) for share in (0.5, 1.0)}
+    assert set(heights) == ends and len(heights) <= POINTS
 
 
 def test_only_what_differs_is_a_change():

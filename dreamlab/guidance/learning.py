@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.prompts import Prompts
+from dreamlab.priors.base import Prior
 
 
 @runtime_checkable
@@ -17,15 +18,21 @@ class Learning(Guidance, Protocol):
     What it has learned belongs to the stage's state, so a resumed run goes on with it.
     """
 
-    def begin(self, plain: Prompts, generator: torch.Generator) -> None:
+    @property
+    def learned_model(self) -> str | None:
+        """The model whose network is trained, as settings name it; None: that of the prior."""
+        ...
+
+    def begin(self, learner: Prior, plain: Prompts, generator: torch.Generator) -> None:
         """Make what is to be trained; called once, before anything else.
 
         Args:
-            plain: the prompts without words for the view.
+            learner: the model whose network is trained; it has the prior's latents and noise.
+            plain: the prompts without words for the view, embedded by `learner`.
             generator: draws initial values; on the CPU.
 
         Raises:
-            InputError: the prior has nothing that can be trained.
+            InputError: `learner` has nothing that can be trained.
         """
         ...
 

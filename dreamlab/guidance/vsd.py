@@ -18,7 +18,8 @@ A call first judges with e_phi as it is, then trains e_phi on the same latents:
     phi <- AdamW(phi, gradient of || e_phi(alpha z' + sigma eps', t', y, c') - eps' ||^2)
 
 (in the network's own parametrisation). The prompt without guidance and without view words is what
-e_phi hears; the view reaches it through the camera alone.
+e_phi hears; the view reaches it through the camera alone. Its network is the prior's own, or that
+of a second model of the same latents and noise, whatever that one predicts.
 
 Source: Wang et al., ProlificDreamer (2023), algorithm 1; one network for both scores, and dropout
 of the camera, as in threestudio.
@@ -59,6 +60,9 @@ class Config:
     """w(t), as for `sds`."""
     timesteps: TimestepConfig = field(default_factory=TimestepConfig)
     """Which noise levels are judged when; the learned score is trained on all of them."""
+    learned_model: str | None = None
+    """A second model (alias, folder or hub id) whose network the learned score changes, with the
+    latents and the noise of the prior; none: the prior itself, which is in memory once."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters that the learned score consists of."""
     learning_rate: Scalar = 1e-4
@@ -93,13 +97,17 @@ class VSD:
         self.config, self.prior, self.prompts = config, prior, prompts
         self._begun: _Learned | None = None
 
-    def begin(self, plain: Prompts, generator: torch.Generator) -> None:
-        if not isinstance(self.prior, Adaptable):
+    @property
+    def learned_model(self) -> str | None:
+        return self.config.learned_model
+
+    def begin(self, learner: Prior, plain: Prompts, generator: torch.Generator) -> None:
+        if not isinstance(learner, Adaptable):
             raise InputError(
-                f"the model {self.prior.name} has no score that could be trained, as vsd needs.",
+                f"the model {learner.name} has no score that could be trained, as vsd needs.",
                 "use another model, or guidance that trains nothing (name: sds).",
             )
-        score = self.prior.learned_score(self.config.lora, generator)
+        score = learner.learned_score(self.config.lora, generator)
         optimizer = torch.optim.AdamW(score.parameters(), lr=0.0, fused=True)
         self._begun = _Learned(score, optimizer, plain)
 

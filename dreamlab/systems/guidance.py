@@ -13,10 +13,11 @@ from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.controls import ControlledPrompts
 from dreamlab.guidance.learning import Learning
-from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.semantic import SemanticPrompts
 from dreamlab.priors.base import Prior, guidance_limit
 from dreamlab.priors.controlnet import Controllable
+from dreamlab.priors.learner import load_learner
 from dreamlab.priors.multi_view import group_size
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
@@ -50,11 +51,9 @@ def build_guidance(
 
     Raises:
         InputError: the guidance or one of its settings is wrong, or does not fit the prior.
+        MissingError: a second model, which learns, cannot be had.
     """
     scene = prompt if layout is None or layout.prompt is None else layout.prompt
-
-    def encode(prompts: PromptConfig) -> Prompts:
-        return Prompts.encode(prior, scene, negative_prompt, prompts, cache_dir)
 
     def shown(prompts: Prompts) -> Prompts:
         if not config.controls:
@@ -66,7 +65,7 @@ def build_guidance(
     check_groups(name, config, prior)
     _warn_of_guidance(component.config, prior, f"stages.{name}.guidance")
     if layout is None:
-        prompts = encode(config.prompts)
+        prompts = Prompts.encode(prior, scene, negative_prompt, config.prompts, cache_dir)
     else:
         texts = (scene, negative_prompt, config.prompts)
         prompts = SemanticPrompts.of_layout(prior, layout, *texts, config.semantic, cache_dir)
@@ -75,10 +74,12 @@ def build_guidance(
         texts = (guidance.reference_prompt, negative_prompt, config.prompts)
         guidance.compare_with(shown(Prompts.encode(prior, *texts, cache_dir)))
     if isinstance(guidance, Learning):
-        has_words = config.prompts.view != "none"
-        is_plain = layout is None and not has_words
-        plain = prompts if is_plain else encode(replace(config.prompts, view="none"))
-        guidance.begin(plain, seeds.generator(seed, name, "learned by the guidance"))
+        other = guidance.learned_model
+        learner = prior if other is None else load_learner(other, prior)
+        is_plain = layout is None and config.prompts.view == "none" and other is None
+        texts = (scene, negative_prompt, replace(config.prompts, view="none"))
+        plain = prompts if is_plain else Prompts.encode(learner, *texts, cache_dir)
+        guidance.begin(learner, plain, seeds.generator(seed, name, "learned by the guidance"))
     return guidance
 
 

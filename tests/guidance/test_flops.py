@@ -163,7 +163,7 @@ def step_of(prior: DiffusionPrior, name: str, *, begin: bool = False, **options:
     found = find("guidance", {"name": name, **options})
     rule = found.module.build(found.config, prior, prompts_of(prior))
     if begin:
-        rule.begin(prompts_of(prior, "none"), torch.Generator().manual_seed(0))
+        rule.begin(prior, prompts_of(prior, "none"), torch.Generator().manual_seed(0))
     if isinstance(rule, Comparing):
         rule.compare_with(prompts_of(prior))
     generator = torch.Generator().manual_seed(0)

@@ -33,14 +33,19 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def vsd(config: Config, kind: str = "epsilon", view: str = "none") -> VSD:
+def vsd(
+    config: Config,
+    kind: str = "epsilon",
+    view: str = "none",
+    learner: LearnableGaussianPrior | None = None,
+) -> VSD:
     prior = LearnableGaussianPrior(MEANS.__getitem__, std=STD, parametrisation=kind)
     encoded = [
         Prompts.encode(prior, "cat", "", PromptConfig(view=v))  # type: ignore[arg-type]
         for v in (view, "none")
     ]
     rule = build(config, prior, encoded[0])
-    rule.begin(encoded[1], seeded())
+    rule.begin(learner or prior, encoded[1], seeded())
     return rule
 
 
@@ -226,13 +231,27 @@ def test_calls_go_on_the_same_after_their_state_was_loaded():
     assert second.state().keys() == empty.keys(), "the moments are gone again"
 
 
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+def test_the_gradient_is_the_same_whatever_a_second_model_that_learns_predicts(kind: str):
+    other = LearnableGaussianPrior(MEANS.__getitem__, std=STD, parametrisation=kind)
+    rules = [vsd(Config(), learner=learner) for learner in (None, other)]
+    found: list[torch.Tensor] = []
+    for rule in rules:
+        score_of(rule).set([0.1, 0.0, -0.1], 0.4)
+        rgb = torch.rand(3, 8, 8, 3, generator=seeded(9)).requires_grad_(True)
+        output = rule(as_render(rgb), cameras_at([0, 90, 180]), 0.5, seeded(1))
+        found += torch.autograd.grad(output.loss, rgb)
+    assert score_of(rules[1]).parametrisation == kind
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+
+
 def test_a_prior_that_cannot_learn_is_refused_and_so_is_a_rule_that_was_not_begun():
     prior = GaussianPrior(MEANS.__getitem__)
     prompts = Prompts.encode(prior, "cat", "", PromptConfig(view="none"))
     rule = build(Config(), prior, prompts)
     assert isinstance(rule, Learning) and isinstance(rule, Guidance)
     with pytest.raises(InputError, match="gaussian has no score"):
-        rule.begin(prompts, seeded())
+        rule.begin(prior, prompts, seeded())
     with pytest.raises(ValueError, match="begin"):
         rule(as_render(torch.rand(1, 8, 8, 3)), cameras_at([0]), 0.0, seeded())
 

@@ -30,7 +30,7 @@ def rule(prior: StableDiffusionPrior, **options) -> VSD:
         for view in ("words", "none")
     )
     vsd = VSD(Config(**options), prior, viewed)
-    vsd.begin(plain, torch.Generator().manual_seed(0))
+    vsd.begin(prior, plain, torch.Generator().manual_seed(0))
     return vsd
 
 

@@ -254,7 +254,7 @@ def test_rules_send_a_gradient_to_every_pixel_of_every_view(
     rule = found.module.build(found.config, prior, Prompts.encode(prior, "a cat", "ugly", config))
     if name == "vsd":
         plain = Prompts.encode(prior, "a cat", "", PromptConfig(view="none"))
-        rule.begin(plain, torch.Generator().manual_seed(0))
+        rule.begin(prior, plain, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(N, IMAGE_SIZE, IMAGE_SIZE, 3, generator=generator).requires_grad_(True)
     rule(as_render(images), around(), 0.0, generator).loss.backward()

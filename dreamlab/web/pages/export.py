@@ -64,7 +64,7 @@ class _Page:
     def __init__(self, service: Service) -> None:
         """Lay everything out."""
         self.service = service
-        self.formats, self.known = gr.State(["glb"]), gr.State({})
+        self.formats = gr.State(["glb"])
         html(markup.title("Export", "A finished model again: other formats, size and detail."))
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=320):
@@ -105,9 +105,8 @@ class _Page:
     def wire(self) -> None:
         """Say what follows on what."""
         fields = [self.formats, self.height, self.faces, self.texture]
-        form, seen = [self.name, *fields], [self.known, self.progress, self.result, self.files]
-        shown = [*seen, self.make, self.line]
-        looked = [self.known, *form]
+        form, seen = [self.name, *fields], [self.progress, self.result, self.files, self.line]
+        looked, shown = [*seen, *form], [*seen, self.make]
         self.cards.select(_formats_of, None, self.formats, **QUIET).then(
             self.look, looked, shown, **QUIET
         )
@@ -156,22 +155,30 @@ class _Page:
         return [*values, format_cards(values[0], exports.why_not_blender()), ""]
 
     def look(
-        self, before: Mapping[str, str], name: str | None, formats: list[str], *fields: Any
+        self,
+        progress: str | None,
+        result: str | None,
+        files: str | None,
+        line: str | None,
+        name: str | None,
+        formats: list[str],
+        *fields: Any,
     ) -> list[Any]:
-        """Show the state of the run, its files, and the command; what has not changed is kept."""
+        """Show the state of the run, its files, and the command; what is shown already is kept.
+
+        What is shown comes from the page itself: looks may overtake each other on their way.
+        """
         panels = {"progress": "", "result": "", "files": "", "line": "", "ready": ""}
         if not name:
             panels["progress"] = CHOOSE
         else:
             panels |= self._panels(name, formats, fields)
+        before = {"progress": progress, "result": result, "files": files, "line": line}
         fresh = [
-            panels[key] if panels[key] != before.get(key) else gr.skip()
-            for key in ("progress", "result", "files")
+            panels[key] if panels[key] != (shown or "") else gr.skip()
+            for key, shown in before.items()
         ]
-        make = gr.Button(interactive=bool(panels["ready"]))
-        is_same = panels["ready"] == before.get("ready")
-        line = panels["line"] if panels["line"] != before.get("line") else gr.skip()
-        return [panels, *fresh, gr.skip() if is_same else make, line]
+        return [*fresh, gr.Button(interactive=bool(panels["ready"]))]
 
     def _panels(self, name: str, formats: list[str], fields: Sequence[Any]) -> dict[str, str]:
         try:

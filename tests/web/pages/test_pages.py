@@ -3,7 +3,7 @@
 import asyncio
 import re
 import shlex
-from typing import get_args
+from typing import Any, get_args
 
 import gradio as gr
 import pytest
@@ -219,14 +219,26 @@ def test_the_export_page_follows_a_run_and_shows_why_nothing_came(service):
     page.service = service
     folder = finished_run(service.runs)
     name, form = folder.root.name, (["glb"], 1.0, 900, 512)
-    seen = page.look({}, name, *form)[0]
+    shown = ["", "", "", ""]
+
+    def look_again() -> dict[str, Any]:
+        """Look as the page does, which tells what it shows and keeps what is skipped."""
+        *fresh, button = page.look(*shown, name, *form)
+        shown[:] = [
+            old if isinstance(new, dict) else new for old, new in zip(shown, fresh, strict=True)
+        ]
+        panels = dict(zip(("progress", "result", "files", "line"), shown, strict=True))
+        return panels | {"ready": button.interactive}
+
+    seen = look_again()
     assert "12,345" in seen["result"] and "model.glb" in seen["files"] and seen["ready"]
+    assert look_again() == seen
     wanted = exports.ask(folder, []) and exports.read(folder)
-    seen = page.look({}, name, *form)[0]
+    seen = look_again()
     assert "Waits" in seen["progress"] and not seen["files"] and not seen["ready"]
     with state.held(folder, beat=False):
         exports.end(folder, wanted, f"{exports.FAILED}: too few faces.", "allow more.")
-    seen = page.look({}, name, *form)[0]
+    seen = look_again()
     assert "too few faces." in seen["progress"] and "allow more." in seen["progress"]
     assert seen["ready"] and "too few faces." in look(service, name)["head"]
 

@@ -36,7 +36,6 @@ from torch import Tensor, nn
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError, MissingError
-from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import LoadOptions, load_autoencoder
 from dreamlab.priors.folder import (
@@ -47,7 +46,7 @@ from dreamlab.priors.folder import (
     read_json,
 )
 from dreamlab.priors.multi_view import CAMERA_NUMBERS, camera_numbers, group_size
-from dreamlab.priors.noise_schedule import DiscreteSchedule, load_discrete_schedule
+from dreamlab.priors.noise_schedule import load_discrete_schedule
 from dreamlab.priors.stable_diffusion import StableDiffusionPrior
 from dreamlab.priors.text_encoder import TextEncoder
 from dreamlab.priors.unet import Told
@@ -66,33 +65,17 @@ class MVDreamPrior(StableDiffusionPrior):
         InputError: `max_rows` splits groups.
     """
 
-    def __init__(
-        self,
-        options: LoadOptions,
-        *,
-        unet: Any,
-        space: Autoencoder,
-        text: TextEncoder,
-        schedule: DiscreteSchedule,
-        prediction_type: str,
-        num_views: int,
-    ) -> None:
+    def __init__(self, options: LoadOptions, *, num_views: int, **parts: Any) -> None:
+        """Join the views; `parts` are those of `StableDiffusionPrior`."""
         if (options.max_rows or num_views) % num_views:
             raise InputError(
                 f"prior.max_rows must be a multiple of {num_views} for {options.name}, which sees "
                 f"{num_views} views at once; got {options.max_rows}.",
                 f"use {num_views * -(-(options.max_rows or 0) // num_views)}, or leave it out.",
             )
-        super().__init__(
-            options,
-            unet=unet,
-            space=space,
-            text=text,
-            schedule=schedule,
-            prediction_type=prediction_type,
-        )
+        super().__init__(options, **parts)
         self.num_views = num_views
-        join_views(unet, num_views)
+        join_views(self.unet, num_views)
 
     @property
     def max_rows(self) -> int | None:

@@ -4,10 +4,16 @@ A recipe is a YAML file in the configs folder; its file name is its name. Top le
 `description` (one line), `cost` (what each quality takes), `prior`, `stages` (a mapping by name, in
 order), `layout` (where objects stand, see `jobs.layouts.given`), `export`, and `quality`, a mapping
 from the name of a quality to the settings that it changes.
+
+A recipe that says `extends: NAME` has all of that recipe's settings, but for those that it names
+itself. A component that it names (`guidance: {name: csd, …}`) takes the other's place as a whole if
+its name is another one: what is left out then has the component's defaults, not values meant for
+something else.
 """
 
 import copy
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +26,8 @@ Quality = Literal["draft", "standard", "high"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 DEFAULT_RECIPE = "toybox"
 NOT_RECIPES = ("models",)
+NOT_INHERITED = ("description", "cost")
+"""What every recipe says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +76,49 @@ def read_recipe(name: str) -> RecipeFile:
         InputError: there is no such recipe, or its file is not one.
     """
     if name.endswith((".yaml", ".yml")):
-        return build(RecipeFile, load_yaml(Path(name)), where="")
+        return build(RecipeFile, _extended(load_yaml(Path(name))))
+    path = _path(name)
+    return copy.deepcopy(_read(path, path.stat().st_mtime_ns))
+
+
+def _path(name: str) -> Path:
     known = list_recipes()
     if name not in known:
         raise InputError(
             f"unknown recipe {name!r}.",
             f"{nearest(name, known)} `dreamlab recipes` lists them; a path to a .yaml file works.",
         )
-    path = configs_dir() / f"{name}.yaml"
-    return copy.deepcopy(_read(path, path.stat().st_mtime_ns))
+    return configs_dir() / f"{name}.yaml"
 
 
 @functools.cache
 def _read(path: Path, changed: int) -> RecipeFile:
     """Read a file of the configs folder once, for processes that resolve recipes all day."""
-    return build(RecipeFile, load_yaml(path))
+    return build(RecipeFile, _extended(load_yaml(path)))
+
+
+def _extended(content: Plain) -> Plain:
+    """Put the settings of a recipe that extends another over those of the other."""
+    if "extends" not in content:
+        return content
+    name = content.pop("extends")
+    if name not in list_recipes():
+        raise InputError(
+            f"extends must name a recipe that comes with dreamlab, got {name!r}.",
+            nearest(str(name), list_recipes()),
+        )
+    base = _extended(load_yaml(_path(name)))
+    inherited = {key: value for key, value in base.items() if key not in NOT_INHERITED}
+    return _over(inherited, content)
+
+
+def _over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
+    """Merge mappings, but a component with another name takes the place of the one before."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            other = value.get("name", old.get("name")) != old.get("name")
+            value = value if other else _over(old, value)
+        merged[key] = value
+    return merged

@@ -47,3 +47,36 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, word):
     path.write_text(text)
     with pytest.raises(InputError, match=word):
         read_recipe(str(path))
+
+
+EXTENDS = "description: mine\ncost: {}\nextends: toybox\n"
+
+
+def test_a_recipe_that_extends_another_has_its_settings_but_for_those_it_names(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(EXTENDS + "stages: {mesh: {steps: 7, guidance: {guidance_scale: 3}}}\n")
+    own, base = read_recipe(str(path)), read_recipe("toybox")
+    assert (own.description, own.cost) == ("mine", {})
+    assert own.stages["gaussians"] == base.stages["gaussians"]
+    assert own.stages["mesh"]["guidance"] == base.stages["mesh"]["guidance"] | {"guidance_scale": 3}
+    assert (own.stages["mesh"]["steps"], own.export, own.quality) == (7, base.export, base.quality)
+
+
+def test_a_component_of_another_name_takes_the_place_of_the_one_before_as_a_whole(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(EXTENDS + "stages: {mesh: {guidance: {name: csd, scale: 2}}}\n")
+    assert read_recipe(str(path)).stages["mesh"]["guidance"] == {"name": "csd", "scale": 2}
+
+
+def test_stages_that_a_recipe_adds_come_after_those_it_extends(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(EXTENDS + "stages: {last: {steps: 1}, gaussians: {steps: 2}}\n")
+    assert list(read_recipe(str(path)).stages) == ["gaussians", "mesh", "last"]
+
+
+@pytest.mark.parametrize("base", ["tobyox", "models", "own.yaml", "[toybox]"])
+def test_only_recipes_that_come_with_dreamlab_can_be_extended(tmp_path, base):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"description: mine\ncost: {{}}\nextends: {base}\n")
+    with pytest.raises(InputError, match="extends must name a recipe"):
+        read_recipe(str(path))

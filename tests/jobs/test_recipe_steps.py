@@ -1,4 +1,4 @@
-"""Claims about recipes for real models: each takes its steps, with a tiny random model."""
+"""Claims about recipes for real models and their twins: each takes its steps on a tiny model."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,25 @@ SLOW = {
     "prolificdreamer",
     "sd3-rfds",
     "sdi",
+    "toybox-hifa",
+    "toybox-luciddreamer",
+    "toybox-pgc",
+    "toybox-rfds",
+    "toybox-sdi",
 }
+TWINS = {
+    "toybox-csd",
+    "toybox-hifa",
+    "toybox-luciddreamer",
+    "toybox-pgc",
+    "toybox-rfds",
+    "toybox-sdi",
+}
+"""Recipes for real models at the size of the embedded prior."""
 RECIPES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in list_recipes()
-    if not name.startswith("toybox")
+    if name in TWINS or not name.startswith("toybox")
 ]
 OF_FAMILY = {"pgc": SAVERS["sdxl"], "sd3-rfds": SAVERS["sd3"], "mvdream": save_tiny_mvdream}
 """Recipes for other models than Stable Diffusion 1 and 2."""

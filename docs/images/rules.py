@@ -16,9 +16,8 @@ RULES: dict[str, list[str]] = {
     "sds": [],
     "csd": [f"{STAGE}.scale=8"],
     "nfsd": [f"{STAGE}.scale=8", "--negative", "a grey cube"],
-    "ssd": [f"{STAGE}.scale=8"],
     "asd": [f"{STAGE}.guidance_scale=8"],
-    "ism": [f"{STAGE}.guidance_scale=7.5", f"{STAGE}.interval=0.1"],
+    "ism": [f"{STAGE}.guidance_scale=8"],
     "sdi": [
         f"{STAGE}.guidance_scale=5",
         f"{STAGE}.inversion_scale=-5",

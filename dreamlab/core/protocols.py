@@ -3,7 +3,7 @@
 `Prior` and `Guidance` have their protocols in their own folders, since only layers above use them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from dreamlab.core.harmonics import degree_of, harmonics_above_zero
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.regions import Regions
+from dreamlab.core.regions import ObjectFrame, Regions
 from dreamlab.core.triangles import Triangles
 
 ColorAt = Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points 3"]]
@@ -114,6 +114,8 @@ class Splats:
     sides."""
     shapes: Float[Tensor, " gaussians"] | None = None
     """beta of generalised exponentials (`dreamlab.ops.splat.splat`); none for Gaussians."""
+    owner: Int[Tensor, " gaussians"] | None = None
+    """Number of the layout's object that each is of; none where that is not known."""
 
     def colors_from(
         self, positions: Float[Tensor, "batch 3"]
@@ -238,6 +240,66 @@ class LaidOut(Protocol):
         with objects filling `OBJECT` of the cube's half side but all of a box.
         """
         ...
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """Representations of a layout's objects, one for each, put together in the world.
+
+    It answers as a `Field`, `Shape` or `Splatted` for those that are shown; each answers for itself
+    in its own frame.
+    """
+
+    objects: Any
+    """The representations, an `nn.ModuleList` in the order of the boxes."""
+    frames: list[ObjectFrame]
+    """Where each of them is."""
+
+    def only(self, shown: Sequence[int]) -> Any:
+        """Return the same with only these objects shown; it shares their parameters."""
+        ...
+
+
+@runtime_checkable
+class ComposedField(Protocol):
+    """A `Composed` that is a `Field`."""
+
+    def of_objects(
+        self, points: Float[Tensor, "points 3"]
+    ) -> tuple[
+        Float[Tensor, " points"], Float[Tensor, "points 3"], Float[Tensor, "points objects"]
+    ]:
+        """Return density, albedo and the shares of all objects in the density; differentiable.
+
+        Shares sum to 1 where there is density; those of objects that are not shown are 0.
+        """
+        ...
+
+
+@runtime_checkable
+class ComposedShape(Protocol):
+    """A `Composed` that is a `Shape`; its triangles have owners."""
+
+    def painted_by(self, owner: Int[Tensor, " points"]) -> Any:
+        """Return the colours of points that are of these objects, as a `Shape` has them.
+
+        It has `albedo` and, where the objects have one, a `material`, for exactly these points.
+        """
+        ...
+
+
+def shown_of(scene: Any, regions: Regions | None) -> Any:
+    """Return what of a scene is shown, if it knows its objects; otherwise all of it."""
+    if regions is None or not isinstance(scene, Composed):
+        return scene
+    return scene.only(regions.shown)
+
+
+def objects_of(representation: Any) -> Sequence[Any]:
+    """Return the representations that one is composed of, each in its own frame, or it alone."""
+    return (
+        list(representation.objects) if isinstance(representation, Composed) else [representation]
+    )
 
 
 @runtime_checkable

@@ -14,6 +14,9 @@ colours are soft masks that sum to the opacity, whatever the representation is.
 Where only some objects are *shown*, the others are not there: opacity is multiplied by the presence
 sum_{k shown} m_k, and shares are those among the shown ones.
 
+Where it is known what each object is made of (`core.protocols.Composed`), shares m_k are given
+instead, and excess = sum_k m_k max(d_k, 0), how far x lies outside of the boxes of what is there.
+
 Source: SemanticSDS (Yang et al. 2024), section 3.3, splats an embedding of each Gaussian's object
 and classifies pixels; shares of points are the same without a classifier, for any representation.
 """
@@ -24,6 +27,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from dreamlab.core.layout import Layout
 
@@ -31,6 +35,46 @@ OBJECT = 0.8
 """What a single object fills of the cube's half side, and of the unit box of `to_unit`."""
 SOFTNESS = 0.02
 """w, world units: less than a pixel of a 64 pixels wide view."""
+
+
+@dataclass(frozen=True)
+class ObjectFrame:
+    """The frame of one object, in which its box lies as a single object lies in the world:
+
+        x = s R_z(psi) u + c,    s = max_i h_i / OBJECT
+
+    u in the object's frame, x in the world. Angles and proportions are kept.
+    """
+
+    center: Float[Tensor, "3"]
+    half_sizes: Float[Tensor, "3"]
+    yaw: Float[Tensor, ""]
+    """psi, degrees."""
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """World units in a unit of the frame, s."""
+        return self.half_sizes.amax() / OBJECT
+
+    @property
+    def box(self) -> "Regions":
+        """The box of the object in its own frame; its longest side ends at `OBJECT`."""
+        half_sizes = (self.half_sizes / self.scale)[None]
+        return Regions(
+            torch.zeros_like(half_sizes), half_sizes, torch.zeros_like(self.yaw[None]), (0,)
+        )
+
+    def to_local(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return u of points of the world; differentiable."""
+        return turned(points - self.center, -self.yaw) / self.scale
+
+    def to_world(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Return x of points of the frame; differentiable."""
+        return turned(points, self.yaw) * self.scale + self.center
+
+    def turn(self, vectors: Float[Tensor, "vectors 3"]) -> Float[Tensor, "vectors 3"]:
+        """Return directions of the frame in the world, of the same lengths; differentiable."""
+        return turned(vectors, self.yaw)
 
 
 @dataclass(frozen=True)
@@ -65,6 +109,11 @@ class Regions:
     def only(self, objects: Sequence[int]) -> "Regions":
         """Return the same boxes with only these objects shown."""
         return replace(self, shown=tuple(sorted(objects)))
+
+    def frames(self) -> list[ObjectFrame]:
+        """Return the frame of each object."""
+        rows = zip(self.centers, self.half_sizes, self.yaw, strict=True)
+        return [ObjectFrame(center, half_sizes, yaw) for center, half_sizes, yaw in rows]
 
     @property
     def is_whole(self) -> bool:
@@ -119,6 +168,31 @@ class Regions:
     def excess(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 1"]:
         """Return the distance to the nearest box, 0 inside, world units; differentiable."""
         return self.distances(points).amin(dim=-1, keepdim=True).clamp(min=0)
+
+    def shares_of(self, owner: Int[Tensor, " points"]) -> Float[Tensor, "points boxes"]:
+        """Return the shares of points that are of one object each, given by its number."""
+        return one_hot(owner.long(), len(self)).to(self.centers)
+
+    def marks(
+        self,
+        points: Float[Tensor, "points 3"],
+        shares: Float[Tensor, "points boxes"] | None = None,
+    ) -> dict[str, Float[Tensor, "points _"]]:
+        """Return what renderers composite like colours: `regions` [N K] and `excess` [N 1].
+
+        Args:
+            points: in the world.
+            shares: of the objects, where they are known; else they follow from the boxes.
+
+        Gradients: of excess to the points and to given shares; none of regions.
+        """
+        if shares is None:
+            return {"regions": self.labels(points), "excess": self.excess(points)}
+        outside = self.distances(points).clamp(min=0)
+        return {
+            "regions": shares.detach(),
+            "excess": (shares * outside).sum(dim=-1, keepdim=True),
+        }
 
 
 def turned(

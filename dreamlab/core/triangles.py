@@ -1,6 +1,6 @@
 """A triangle mesh as tensors, with gradients; `core.mesh` is one for files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,8 @@ class Triangles:
     """World units; differentiable."""
     tri: Int[Tensor, "triangles 3"]
     """Vertex numbers, counter-clockwise seen from outside."""
+    owner: Int[Tensor, " triangles"] | None = field(default=None, kw_only=True)
+    """Number of the layout's object that each triangle is of; none where that is not known."""
 
     @cached_property
     def topology(self) -> Topology:

@@ -8,6 +8,8 @@ with the shares m_k of `core.regions`, by which every renderer draws its masks. 
 the surface of which one box has nearly all is given to it undivided: what only leans over into the
 neighbour's region stays in one piece, and closed. So a surface is cut only where objects have grown
 together, along edges of its triangles; there the parts are open.
+
+Where each object has a representation of its own (`objects.py`), it is known whose a triangle is.
 """
 
 from collections.abc import Sequence
@@ -52,17 +54,20 @@ def whole(mesh: Mesh, name: str) -> list[Part]:
     return [Part(name, np.arange(len(mesh.faces)))]
 
 
-def parts_of(mesh: Mesh, layout: Layout | None, name: str) -> list[Part]:
+def parts_of(
+    mesh: Mesh, layout: Layout | None, name: str, owner: Int[ndarray, " faces"] | None = None
+) -> list[Part]:
     """Return the part of each object, in the order of the boxes; a part may have no triangles.
 
     Args:
         mesh: world coordinates; may be cut along seams, vertices in one place count as one.
         layout: that the mesh was made with; with one box or without a layout there is one part.
         name: of that.
+        owner: number of the object of each triangle, where it is known.
     """
     if layout is None or len(layout) == 1:
         return whole(mesh, name)
-    owner = _owners(mesh, layout)
+    owner = _owners(mesh, layout) if owner is None else owner
     names = object_names(layout)
     return [Part(name, np.nonzero(owner == index)[0]) for index, name in enumerate(names)]
 

@@ -6,63 +6,44 @@ Simplification comes before the unwrap, whose time grows faster than the number 
 representation with a texture of its own (`Atlased`) is written as it is, and checked.
 Every step that could harm the shape is measured by the silhouette IoU against the renders. Objects
 of a layout become parts of the files after all of that (`parts.py`), so they share the texture.
+Those that have a representation each are shaped and painted one by one (`objects.py`).
 """
 
 import logging
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import (
-    Atlased,
-    HasMaterial,
-    Representation,
-    Shape,
-    Splats,
-    Splatted,
-    Volume,
-)
+from dreamlab.core.protocols import Atlased, Representation, Splats, Splatted
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.blender import convert
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
+from dreamlab.export.objects import Piece, face_limits, joined, pieces_of
+from dreamlab.export.paint import paint
 from dreamlab.export.parts import ObjectReport, Part, describe, parts_of
+from dreamlab.export.phases import OnPhase, Phases
 from dreamlab.export.settings import BLENDER_FORMATS, ExportConfig
-from dreamlab.ops.mesh.bake import bake, bake_material, vertex_colors
-from dreamlab.ops.mesh.clean import (
-    drop_components,
-    fill_holes,
-    is_watertight,
-    remove_degenerate,
-    smooth,
-    vertex_normals,
-)
+from dreamlab.export.surface import cut, iou, not_empty, simplified
+from dreamlab.ops.mesh.bake import vertex_colors
+from dreamlab.ops.mesh.clean import drop_components, is_watertight, vertex_normals
 from dreamlab.ops.mesh.settings import Method
-from dreamlab.ops.mesh.simplify import simplify
 from dreamlab.ops.mesh.texels import rasterize
 from dreamlab.ops.mesh.unwrap import unwrap
-from dreamlab.ops.triangles.raycast import silhouette
-from dreamlab.ops.volume.surface import extract_surface
-from dreamlab.ops.volume.threshold import (
-    SilhouetteReference,
-    find_threshold,
-    mean_iou,
-)
-from dreamlab.ops.volume.tsdf import fused_surface
+from dreamlab.ops.volume.threshold import SilhouetteReference
 
-SMOOTHING_COST = 0.002
-"""Silhouette IoU that smoothing may cost; it is undone if it costs more."""
 LOW_IOU = 0.95
 """The report warns of a mesh whose outline fits the renders worse than this."""
 
@@ -74,7 +55,8 @@ class ExportReport:
     """What was made of the object, for report.json."""
 
     threshold: float | None
-    """Density of the surface; none for a mesh, and for a surface from depth."""
+    """Density of the surface; none for a mesh, for a surface from depth, and where each object of a
+    layout has one of its own."""
     silhouette_iou: float
     """Of the exported mesh and the rendered opacity above 1/2, mean over the reference views."""
     faces: int
@@ -110,25 +92,6 @@ class ExportReport:
         return {**asdict(self), "valid": self.valid}
 
 
-OnPhase = Callable[[str, float], None]
-
-
-class _Phases:
-    """Times the phases and tells the caller about them."""
-
-    def __init__(self, on_phase: OnPhase) -> None:
-        self.seconds: dict[str, float] = {}
-        self._on_phase = on_phase
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[Callable[[float], None]]:
-        begin = time.perf_counter()
-        self._on_phase(name, 0.0)
-        yield lambda fraction: self._on_phase(name, fraction)
-        self._on_phase(name, 1.0)
-        self.seconds[name] = round(time.perf_counter() - begin, 3)
-
-
 def export_model(
     representation: Representation,
     reference: SilhouetteReference,
@@ -138,6 +101,7 @@ def export_model(
     name: str,
     extras: Mapping[str, Any],
     layout: Layout | None = None,
+    alone: Sequence[SilhouetteReference] = (),
     on_phase: OnPhase = lambda name, fraction: None,
 ) -> ExportReport:
     """Turn a representation into `folder`/model.glb and the other formats asked for.
@@ -152,41 +116,46 @@ def export_model(
         name: of the model, such as its prompt; becomes a slug.
         extras: provenance for the GLB: prompt, seed, config_hash, licence, …; plain values.
         layout: that the object was made with; several boxes become several parts of the files.
+        alone: views of each object alone, in its frame, if each has a representation.
         on_phase: called with the name of the phase and the fraction of it that is done.
 
     Raises:
         InputError: there is no surface to export, or `folder` cannot be written.
         MissingError: a format needs Blender, which is not installed.
     """
-    phase = _Phases(on_phase)
+    phase = Phases(on_phase)
+    pieces = pieces_of(representation, reference, alone)
     make = _as_it_is if isinstance(representation, Atlased) else _painted_anew
-    made = make(representation, reference, config, phase)
+    made = make(pieces, config, phase)
     mesh, texture = made.mesh, made.painted.texture
     assert texture is not None
     if "ply" in config.formats:
-        colors = vertex_colors(mesh, representation.color_at, _device(representation))
-        mesh = replace(mesh, colors=colors)
+        columns = [
+            vertex_colors(own, piece.representation.color_at, piece.device)
+            for piece, own in zip(pieces, made.local, strict=True)
+        ]
+        mesh = replace(mesh, colors=np.concatenate(columns))
     with phase("write"):
         splats = representation.splats() if isinstance(representation, Splatted) else None
         separate = layout if config.parts == "separate" else None
-        parts = parts_of(made.painted, separate, slug(name))
+        parts = parts_of(made.painted, separate, slug(name), made.owner)
         written = [part for part in parts if len(part.faces)]
         files = _write(
             folder, mesh, made.painted, splats, config, written, name=name, extras=extras
         )
     with phase("check"):
         checks = _check(folder, config, [part.name for part in written], len(texture))
-    iou = _iou(mesh, reference)
+    fit = iou(mesh, reference)
     warnings = [made.warning] if made.warning else []
     warnings += [f"nothing belongs to {part.name!r}" for part in parts if len(part.faces) == 0]
     warnings += [f"check failed: {c.name} ({c.found})" for c in checks if not c.passed]
-    if iou < LOW_IOU:
-        warnings.append(f"the outline of the mesh fits the renders only to an IoU of {iou:.3f}")
+    if fit < LOW_IOU:
+        warnings.append(f"the outline of the mesh fits the renders only to an IoU of {fit:.3f}")
     for warning in warnings:
         logger.warning("%s", warning)
     return ExportReport(
         threshold=made.threshold,
-        silhouette_iou=round(iou, 4),
+        silhouette_iou=round(fit, 4),
         faces=len(mesh.faces),
         vertices=len(mesh.vertices),
         components_kept=made.kept,
@@ -215,6 +184,10 @@ class _Made:
     """Cut along seams, with UV and texture."""
     overlap: float
     kept: int
+    local: Sequence[Mesh]
+    """The pieces that follow one another in `mesh`, each in its own frame."""
+    owner: Int[ndarray, " faces"] | None = None
+    """Number of the object of each triangle, where it is known."""
     threshold: float | None = None
     dropped: int = 0
     holes: int = 0
@@ -224,33 +197,28 @@ class _Made:
     warning: str | None = None
 
 
-def _as_it_is(
-    representation: Any, reference: SilhouetteReference, config: ExportConfig, phase: _Phases
-) -> _Made:
+def _as_it_is(pieces: Sequence[Piece], config: ExportConfig, phase: Phases) -> _Made:
     """Take over the atlas and the texture of the representation."""
+    atlased: Any = pieces[0].representation
     with phase("extract"), torch.no_grad():
-        painted = representation.painted_mesh()
-        mesh = _not_empty(representation.triangles().to_mesh())
+        painted = atlased.painted_mesh()
+        mesh = not_empty(atlased.triangles().to_mesh())
         mesh = replace(mesh, normals=vertex_normals(mesh))
         overlap = rasterize(painted.uv, painted.faces, len(painted.texture)).overlap
-    return _Made(mesh, painted, overlap, kept=drop_components(mesh, 0.0)[1])
+    return _Made(mesh, painted, overlap, kept=drop_components(mesh, 0.0)[1], local=[mesh])
 
 
-def _painted_anew(
-    representation: Representation,
-    reference: SilhouetteReference,
-    config: ExportConfig,
-    phase: _Phases,
-) -> _Made:
-    """Find the surface, repair, simplify and unwrap it, and paint a texture."""
-    surface, threshold = _surface(representation, reference, config, phase)
-    with phase("clean"):
-        repaired = _clean(surface, config)
-        mesh, smoothed = _smooth_if_harmless(repaired.mesh, reference, config.smoothing)
+def _painted_anew(pieces: Sequence[Piece], config: ExportConfig, phase: Phases) -> _Made:
+    """Find the surface of each piece, repair and simplify it, unwrap all, and paint a texture."""
+    surfaces = [cut(piece, config, phase) for piece in pieces]
     with phase("simplify"):
-        mesh = simplify(mesh, config.max_faces)
-        mesh, kept, fragments = drop_components(mesh, config.min_component_share)
-        mesh = replace(mesh, normals=vertex_normals(mesh))
+        limits = face_limits([surface.mesh for surface in surfaces], pieces, config.max_faces)
+        simple = [
+            simplified(surface.mesh, limit, config)
+            for surface, limit in zip(surfaces, limits, strict=True)
+        ]
+        local = [mesh for mesh, _, _ in simple]
+        mesh = joined([piece.place(own) for piece, own in zip(pieces, local, strict=True)])
     with phase("unwrap") as report_fraction:
         unwrapped = unwrap(
             mesh,
@@ -260,110 +228,26 @@ def _painted_anew(
             on_progress=report_fraction,
         )
     with phase("bake") as report_fraction:
-        texture, texels = bake(
-            unwrapped.mesh,
-            representation.color_at,
-            config.texture_size,
-            device=_device(representation),
-            on_progress=report_fraction,
+        index = np.repeat(np.arange(len(pieces)), [len(own.faces) for own in local])
+        painted, texels = paint(
+            pieces, joined(local), index, unwrapped, config.texture_size, report_fraction
         )
-        painted = replace(unwrapped.mesh, texture=texture)
-        if isinstance(representation, HasMaterial) and representation.has_material:
-            painted = bake_material(
-                painted,
-                texels,
-                representation.material,
-                config.texture_size,
-                device=_device(representation),
-            )
+    is_composed = pieces[0].frame is not None
     return _Made(
         mesh,
         painted,
         texels.overlap,
-        kept,
-        threshold=threshold,
-        dropped=repaired.dropped + fragments,
-        holes=repaired.holes,
-        smoothed=smoothed,
+        kept=sum(kept for _, kept, _ in simple),
+        local=local,
+        owner=np.array([piece.number for piece in pieces])[index] if is_composed else None,
+        threshold=None if is_composed else surfaces[0].threshold,
+        dropped=sum(s.dropped for s in surfaces) + sum(lost for _, _, lost in simple),
+        holes=sum(surface.holes for surface in surfaces),
+        smoothed=all(surface.smoothed for surface in surfaces),
         unwrap_method=unwrapped.method,
         unwrap_seconds=unwrapped.seconds,
         warning=unwrapped.warning,
     )
-
-
-def _device(representation: Representation) -> torch.device:
-    """Where the representation's parameters are; the CPU if it has none."""
-    for group in representation.parameter_groups().values():
-        for parameter in group:
-            return parameter.device
-    return torch.device("cpu")
-
-
-def _surface(
-    representation: Representation,
-    reference: SilhouetteReference,
-    config: ExportConfig,
-    phase: _Phases,
-) -> tuple[Mesh, float | None]:
-    """Return the surface, and its density if it is one of the density, which may be found first."""
-    if isinstance(representation, Shape):
-        with phase("extract"), torch.no_grad():
-            return _not_empty(representation.triangles().to_mesh()), None
-    half_extent = representation.half_extent
-    if config.surface == "tsdf":
-        with phase("extract"):
-            return fused_surface(reference, half_extent, config.resolution), None
-    if not isinstance(representation, Volume):
-        raise TypeError(f"a {type(representation).__name__} is neither a mesh nor a volume")
-    with phase("density"):
-        density = representation.density_grid(config.resolution)
-    threshold = config.threshold
-    if threshold is None:
-        with phase("threshold"):
-            threshold = find_threshold(density, half_extent, reference).value
-    with phase("extract"):
-        return extract_surface(density, threshold, half_extent), threshold
-
-
-def _not_empty(mesh: Mesh) -> Mesh:
-    if len(mesh.faces) == 0:
-        raise InputError(
-            "there is nothing to export: the mesh has no triangles.",
-            "optimise for more steps, or start again with another seed.",
-        )
-    return mesh
-
-
-@dataclass(frozen=True)
-class _Repaired:
-    mesh: Mesh
-    dropped: int
-    holes: int
-
-
-def _clean(surface: Mesh, config: ExportConfig) -> _Repaired:
-    mesh = remove_degenerate(surface)
-    mesh, _, dropped = drop_components(mesh, config.min_component_share)
-    mesh, holes = fill_holes(mesh, config.max_hole_edges)
-    return _Repaired(mesh, dropped, holes)
-
-
-def _iou(mesh: Mesh, reference: SilhouetteReference) -> float:
-    height, width = reference.alpha.shape[1:3]
-    cameras = reference.cameras.to(reference.alpha.device)
-    return mean_iou(silhouette(mesh, cameras, height, width), reference.mask)
-
-
-def _smooth_if_harmless(
-    mesh: Mesh, reference: SilhouetteReference, iterations: int
-) -> tuple[Mesh, bool]:
-    """Smooth the mesh unless its outline then fits the renders worse."""
-    if iterations == 0:
-        return mesh, False
-    smoothed = remove_degenerate(smooth(mesh, iterations))
-    if _iou(smoothed, reference) < _iou(mesh, reference) - SMOOTHING_COST:
-        return mesh, False
-    return smoothed, True
 
 
 def _write(

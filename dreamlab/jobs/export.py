@@ -12,6 +12,7 @@ import torch
 
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import DreamlabError, InputError
+from dreamlab.core.protocols import Composed, objects_of
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.core.version import VERSION
 from dreamlab.export.files.blender import check_formats
@@ -25,6 +26,7 @@ from dreamlab.jobs.queue import exports
 from dreamlab.jobs.queue.exports import Wanted
 from dreamlab.jobs.queue.process import WORKER_OUTPUT
 from dreamlab.jobs.recipes import RunConfig, load_run_config
+from dreamlab.ops.volume.threshold import SilhouetteReference
 from dreamlab.priors.load import resolve_model
 from dreamlab.systems.surface import depth_views, silhouettes
 from dreamlab.training.events import Event, Listener, log_to
@@ -92,18 +94,24 @@ def export_trained(
     """Write the model of a trained stage to exports/; the phase is called "export"."""
     with phases.phase("export") as moved:
         folder.exports.mkdir(exist_ok=True)
-        if config.export.surface == "tsdf":
-            reference = depth_views(trained.stage, REFERENCE_SIZE)
-        else:
-            reference = silhouettes(trained.stage, REFERENCE_RINGS, REFERENCE_SIZE)
+        stage = trained.stage
+
+        def views(number: int | None = None) -> SilhouetteReference:
+            if config.export.surface == "tsdf":
+                return depth_views(stage, REFERENCE_SIZE, number)
+            return silhouettes(stage, REFERENCE_RINGS, REFERENCE_SIZE, number)
+
+        is_composed = isinstance(stage.representation, Composed)
+        num_alone = len(objects_of(stage.representation)) if is_composed else 0
         report = export_model(
-            trained.stage.representation,
-            reference,
+            stage.representation,
+            views(),
             config.export,
             folder.exports,
             name=config.prompt,
             extras=provenance(config),
             layout=config.layout,
+            alone=[views(number) for number in range(num_alone)],
             on_phase=lambda part, fraction: moved(fraction, part),
         )
     return Exported([folder.exports / name for name in report.files], report)

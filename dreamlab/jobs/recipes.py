@@ -29,6 +29,7 @@ from dreamlab.jobs.recipe_files import (
 )
 from dreamlab.priors.load import PriorConfig, resolve_model
 from dreamlab.systems import components
+from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.settings import StageConfig
 
 __all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
@@ -76,9 +77,11 @@ class RunConfig:
         """Spell out the defaults of all components.
 
         Raises:
-            InputError: a component or one of its settings is unknown or wrong.
+            InputError: a component or one of its settings is unknown or wrong, or `per_object` is
+                set where it cannot be.
         """
         stages = {name: stage.resolved(f"stages.{name}") for name, stage in self.stages.items()}
+        check_per_object(stages, self.layout)
         return replace(self, stages=stages)
 
     def to_yaml(self) -> str:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreamlab.core.protocols import shown_of
+from dreamlab.core.regions import Regions
 from dreamlab.renderers.background import Background, BackgroundConfig
 
 Scene = TypeVar("Scene")
@@ -26,6 +28,10 @@ class RendererBase(nn.Module, Generic[Scene]):
     def scene(self) -> Scene:
         """What is drawn."""
         return self._scene[0]
+
+    def shown(self, regions: Regions | None) -> Scene:
+        """Return what is drawn of the scene: where it knows its objects, those that are shown."""
+        return shown_of(self.scene, regions)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the group "background" if the background is learned."""

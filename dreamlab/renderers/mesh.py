@@ -8,7 +8,8 @@ the light, not the normals that are returned.
 Positions and normals are interpolated between vertices, the albedo is evaluated at every seen
 pixel. Antialiasing blends colour (premultiplied), alpha, depth and normal alike, and is what gives
 the outline a gradient; see `ops.triangles.antialias`. So are the marks of a layout, evaluated at
-every seen pixel; a triangle is drawn with the object that its middle belongs to.
+every seen pixel; a triangle is drawn with the object that its middle belongs to. Triangles that
+have owners (`core.protocols.ComposedShape`) are drawn, marked and coloured as theirs.
 
 `orientation` and `depth_variance` do not exist for a surface and are zero.
 
@@ -32,7 +33,7 @@ from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.antialias import antialias
 from dreamlab.ops.triangles.interpolate import interpolate
 from dreamlab.ops.triangles.normals import vertex_normals
-from dreamlab.ops.triangles.rasterize import rasterize
+from dreamlab.ops.triangles.rasterize import rasterize, triangle_index
 from dreamlab.renderers.background import BackgroundConfig
 from dreamlab.renderers.base import RendererBase
 from dreamlab.renderers.pbr import check_material, shade_material
@@ -117,7 +118,8 @@ class MeshRenderer(RendererBase[Shape]):
     ) -> Float[Tensor, "batch height width channels"]:
         """Return premultiplied colour, alpha, depth and normal, and the marks of regions."""
         backend = self.config.backend
-        mesh = _of_shown(self.scene.triangles(), regions)
+        scene: Any = self.shown(regions)
+        mesh = _of_shown(scene.triangles(), regions)
         height, width = origins.shape[1:3]
         pos = _to_clip(mesh.vertices, cameras, width / height)
         rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
@@ -126,31 +128,35 @@ class MeshRenderer(RendererBase[Shape]):
         seen = torch.nonzero(rast[..., 3] > 0, as_tuple=True)
         point, normal = surface[seen].split(3, dim=1)
         normal = normalize(normal, dim=-1)
-        color = self._color(point, normal, origins[seen], shading.of(seen[0]))
+        shares = None
+        if mesh.owner is not None:
+            owner = mesh.owner[triangle_index(rast)[seen]]
+            scene = scene.painted_by(owner)
+            shares = None if regions is None else regions.shares_of(owner)
+        color = _color(scene, point, normal, origins[seen], shading.of(seen[0]))
         distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
         columns = [color, torch.ones_like(distance), distance, normal]
         if regions is not None:
-            columns += [regions.labels(point), regions.excess(point)]
+            columns += regions.marks(point, shares).values()
         values = torch.cat(columns, dim=1)
         images = values.new_zeros(*rast.shape[:3], values.shape[1]).index_put(seen, values)
         return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
 
-    def _color(
-        self, point: Tensor, normal: Tensor, origin: Tensor, shading: Shading
-    ) -> Float[Tensor, "points 3"]:
-        """Return the lit colour of points, each with its own shading, sRGB."""
-        if shading.mode != "pbr":
-            return shade(self.scene.albedo(point), normal, shading)
-        assert shading.surroundings is not None  # `sample_shading` gives this mode its light
-        material = check_material(self.scene, "the shading pbr").material(point)
-        return shade_material(
-            material, normal, normalize(origin - point, dim=-1), shading.surroundings
-        )
+
+def _color(
+    scene: Any, point: Tensor, normal: Tensor, origin: Tensor, shading: Shading
+) -> Float[Tensor, "points 3"]:
+    """Return the lit colour of points, each with its own shading, sRGB."""
+    if shading.mode != "pbr":
+        return shade(scene.albedo(point), normal, shading)
+    assert shading.surroundings is not None  # `sample_shading` gives this mode its light
+    material = check_material(scene, "the shading pbr").material(point)
+    return shade_material(material, normal, normalize(origin - point, dim=-1), shading.surroundings)
 
 
 def _of_shown(mesh: Triangles, regions: Regions | None) -> Triangles:
-    """Return the triangles of the objects that are shown."""
-    if regions is None or regions.is_whole:
+    """Return the triangles of the objects that are shown; those with owners are of no others."""
+    if regions is None or regions.is_whole or mesh.owner is not None:
         return mesh
     middle = mesh.vertices.detach()[mesh.tri.long()].mean(dim=1)
     return Triangles(mesh.vertices, mesh.tri[regions.is_drawn(middle)])

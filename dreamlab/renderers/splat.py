@@ -2,7 +2,8 @@
 
 Colour, depth and, where asked for, normals and squared depth are features of the Gaussians. A
 normal is the Gaussian's shortest axis, turned to the camera. Depth is the distance to the mean, not
-normalised. A Gaussian belongs to the object of a layout that its mean belongs to.
+normalised. A Gaussian belongs to the object of a layout that its mean belongs to, or to its owner
+if it has one.
 
 Source: Kerbl et al. 2023 (3D Gaussian splatting); normals as in Guédon and Lepetit 2024 (SuGaR).
 """
@@ -83,14 +84,15 @@ class SplatRenderer(RendererBase[Splatted]):
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             directions = cameras.rays(height, width)[1]
             behind = self.behind(directions, background, generator=generator, training=training)
-            s = _of_shown(self.scene.splats(), regions)
+            scene = self.shown(regions)
+            s = _of_shown(scene.splats(), regions)
             geometry = (s.means, s.quaternions, s.scales, s.opacities)
             backend = self.config.backend
             projected = project(*geometry, cameras, height, width, backend=backend)
             if s.shapes is not None:
                 projected = replace(projected, shape=s.shapes.expand(len(cameras), -1))
             if projected.mean.requires_grad:
-                _report(projected, self.scene, height)
+                _report(projected, scene, height)
             normal = _normals(s, cameras) if normals else None
             color = s.colors_from(cameras.position.to(s.means))
             if normal is not None:
@@ -101,8 +103,9 @@ class SplatRenderer(RendererBase[Splatted]):
             if depth_variance:
                 features["square"] = projected.distance[..., None].square()
             if regions is not None:
-                features["regions"] = regions.labels(s.means).expand(len(cameras), -1, -1)
-                features["excess"] = regions.excess(s.means).expand(len(cameras), -1, -1)
+                shares = None if s.owner is None else regions.shares_of(s.owner)
+                marks = regions.marks(s.means, shares)
+                features |= {n: mark.expand(len(cameras), -1, -1) for n, mark in marks.items()}
             widths = [feature.shape[-1] for feature in features.values()]
             columns = torch.cat(list(features.values()), dim=-1)
             picture, alpha = splat(projected, columns, height, width, backend=backend)
@@ -121,8 +124,11 @@ class SplatRenderer(RendererBase[Splatted]):
 
 
 def _of_shown(splats: Splats, regions: Regions | None) -> Splats:
-    """Return the Gaussians with the opacity that they have where some objects alone are shown."""
-    if regions is None or regions.is_whole:
+    """Return the Gaussians with the opacity that they have where some objects alone are shown.
+
+    Those with owners are of no others.
+    """
+    if regions is None or regions.is_whole or splats.owner is not None:
         return splats
     return replace(splats, opacities=splats.opacities * regions.presence(splats.means))
 

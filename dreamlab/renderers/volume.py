@@ -38,7 +38,7 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
-from dreamlab.core.protocols import Field
+from dreamlab.core.protocols import ComposedField, Field
 from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.ops.volume.composite import composite
@@ -210,22 +210,20 @@ class VolumeRenderer(RendererBase[Field]):
             hidden = self._hidden(rays, samples, wanted.regions)
             samples = samples.keep(~hidden)
         points = samples.points(rays.origins, rays.directions)
-        density, albedo = self.scene.density_and_color(points)
-        density = _of_shown(density, points, wanted.regions)
+        density, albedo, shares = self._evaluate(points, wanted.regions)
         if wanted.training:
             hidden = is_hidden(density.detach(), samples) if hidden is None else hidden
             self.hidden_share.copy_(hidden.float().mean())
         features = {"color": albedo}
         result = {}
         if wanted.normals:
-            normal, result["orientation"] = self._normals(points, density, rays, samples)
+            normal, result["orientation"] = self._normals(points, density, rays, samples, wanted)
             views = rays.view_index[samples.ray_index]
             features = {"color": shade(albedo, normal, shading.of(views)), "normal": normal}
         if wanted.depth_variance:
             features["moments"] = _moments(rays, samples)
         if wanted.regions is not None:
-            features["regions"] = wanted.regions.labels(points)
-            features["excess"] = wanted.regions.excess(points)
+            features |= wanted.regions.marks(points, shares)
         widths = [feature.shape[1] for feature in features.values()]
         columns = torch.cat(list(features.values()), dim=-1)
         image = composite(density, columns, samples, backend=self.config.backend)
@@ -233,6 +231,16 @@ class VolumeRenderer(RendererBase[Field]):
         if wanted.depth_variance:
             result["depth_variance"] = _variance(result.pop("moments"), image.alpha)
         return result | {"alpha": image.alpha, "depth": image.depth}
+
+    def _evaluate(
+        self, points: Float[Tensor, "samples 3"], regions: Regions | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return density and albedo of what is shown, and the objects' shares where known."""
+        scene = self.shown(regions)
+        if regions is not None and isinstance(scene, ComposedField):
+            return scene.of_objects(points)
+        density, albedo = scene.density_and_color(points)
+        return _of_shown(density, points, regions), albedo, None
 
     def _march(self, rays: Rays) -> Samples:
         """Return the samples where the field is not empty; there is always at least one."""
@@ -253,10 +261,14 @@ class VolumeRenderer(RendererBase[Field]):
     ) -> Bool[Tensor, " samples"]:
         """Return which samples are hidden, from a pass that evaluates only the density."""
         points = samples.points(rays.origins, rays.directions)
-        return is_hidden(_of_shown(self.scene.density(points), points, regions), samples)
+        scene = self.shown(regions)
+        density = scene.density(points)
+        if not isinstance(scene, ComposedField):
+            density = _of_shown(density, points, regions)
+        return is_hidden(density, samples)
 
     def _normals(
-        self, points: Tensor, density: Tensor, rays: Rays, samples: Samples
+        self, points: Tensor, density: Tensor, rays: Rays, samples: Samples, wanted: Wanted
     ) -> tuple[Tensor, Tensor]:
         """Return the samples' normals [N 3] (zero for light ones) and the rays' orientation [R].
 
@@ -267,7 +279,7 @@ class VolumeRenderer(RendererBase[Field]):
             weights = composite(density, nothing, samples, backend=self.config.backend).weights
             heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
             ray_index = samples.ray_index[heavy]
-        normal = self.scene.normal(points[heavy])
+        normal = self.shown(wanted.regions).normal(points[heavy])
         away = (normal * rays.directions[ray_index]).sum(-1).clamp(min=0)
         orientation = torch.zeros_like(rays.origins[:, 0])
         orientation = orientation.index_add(0, ray_index, weights[heavy] * away.square())

@@ -48,6 +48,9 @@ class Config(PaintConfig):
     """Half axes x, y, z of the ellipsoid to start from, world units."""
     deformation: float = 0.3
     """d, how far a grid vertex may move, in spacings; 0 keeps the grid rigid."""
+    per_object: bool = False
+    """Whether each object of a layout has a grid of its own, with these settings, in a frame in
+    which its box is where a single object would be; see `representations.composed`."""
 
     def __post_init__(self) -> None:
         PaintConfig.__post_init__(self)

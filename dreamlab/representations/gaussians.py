@@ -71,6 +71,9 @@ class Config:
     """What is drawn: Gaussians, or generalised exponentials whose sharpness is learned."""
     control: Control = field(default_factory=Control)
     """How Gaussians are added, moved and removed."""
+    per_object: bool = False
+    """Whether each object of a layout has Gaussians of its own, with these settings, in a frame in
+    which its box is where a single object would be; see `representations.composed`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= self.max_count:

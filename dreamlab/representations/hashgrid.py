@@ -61,6 +61,9 @@ class Config(FeatureConfig):
     points, which smooth, or analytic, which sees the finest level."""
     normal_eps: Scalar = 0.02
     """Distance of the finite differences, world units."""
+    per_object: bool = False
+    """Whether each object of a layout has a field of its own, with these settings, in a frame in
+    which its box is where a single object would be; see `representations.composed`."""
 
     def __post_init__(self) -> None:
         FeatureConfig.__post_init__(self)

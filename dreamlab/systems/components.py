@@ -24,6 +24,8 @@ KINDS: dict[str, Kind] = {
     "guidance": "guidance",
 }
 """Fields of a stage that hold a component, and the folder it is found in."""
+PER_OBJECT = "per_object"
+"""Setting of representations that can be composed, see `representations.composed`."""
 CONFIG_MARK = "\nclass Config"
 """A file that defines this at its top level holds a component; others are their helpers."""
 
@@ -38,6 +40,11 @@ class Component:
     """Offers `build(config, ...)`."""
     config: Any
     """An instance of the module's `Config`."""
+
+    @property
+    def per_object(self) -> bool:
+        """Whether each object of a layout has one of its own."""
+        return getattr(self.config, PER_OBJECT, False)
 
     @property
     def plain(self) -> Plain:

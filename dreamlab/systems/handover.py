@@ -6,8 +6,17 @@ import torch
 from torch import nn
 
 from dreamlab.core.errors import InputError
-from dreamlab.core.protocols import Adopting, AdoptingSplats, Resizing, Splats, Splatted
+from dreamlab.core.protocols import (
+    Adopting,
+    AdoptingSplats,
+    Composed,
+    Resizing,
+    Splats,
+    Splatted,
+    objects_of,
+)
 from dreamlab.systems.assets import Asset
+from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.stage import Stage
 from dreamlab.systems.surface import check_has_surface, surface_of
 
@@ -32,15 +41,21 @@ def continue_from(stage: Stage, previous: Stage) -> None:
 
 
 def _continue_particle(stage: Stage, previous: Stage) -> None:
-    mine: Any = stage.representation
-    theirs: Any = previous.representation
     way = way_to_continue(stage, previous)
     if way == "load":
-        stage.load_part("representation", mine, theirs.state_dict())
-    elif way == "adopt splats":
-        mine.adopt_splats(theirs.splats())
+        representation: Any = previous.representation
+        stage.load_part("representation", stage.representation, representation.state_dict())
     else:
-        mine.adopt(surface_of(previous), theirs.color_at)
+        is_composed = isinstance(previous.representation, Composed)
+        pairs = zip(
+            objects_of(stage.representation), objects_of(previous.representation), strict=True
+        )
+        for number, (mine, theirs) in enumerate(pairs):
+            if way == "adopt splats":
+                mine.adopt_splats(theirs.splats())
+            else:
+                surface = surface_of(previous, number if is_composed else None)
+                mine.adopt(surface, theirs.color_at)
     if stage.parts["renderer"] == previous.parts["renderer"]:
         renderer: Any = previous.renderer
         stage.load_part("renderer", stage.renderer, renderer.state_dict())
@@ -51,11 +66,14 @@ def way_to_continue(
 ) -> Literal["load", "adopt splats", "adopt surface"]:
     """Say how the object in focus takes over that of the stage before.
 
+    Objects of a layout take over those of the same number, all in one way.
+
     Raises:
         InputError: it cannot.
     """
-    mine: Any = stage.representation
-    theirs: Any = previous.representation
+    check_per_object({each.name: each.config for each in (previous, stage)}, stage.layout)
+    mine: Any = objects_of(stage.representation)[0]
+    theirs: Any = objects_of(previous.representation)[0]
     before, now = previous.parts["representation"].name, stage.parts["representation"].name
     is_fitting = before == now and _sizes(mine) == _sizes(theirs)
     if is_fitting or (before == now and not isinstance(mine, Adopting)):

@@ -18,7 +18,14 @@ from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras, orbit_cameras, sample_cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
-from dreamlab.core.protocols import LaidOut, Latent, Refining, Representation
+from dreamlab.core.protocols import (
+    LaidOut,
+    Latent,
+    Refining,
+    Representation,
+    objects_of,
+    shown_of,
+)
 from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals, views_together
@@ -28,10 +35,12 @@ from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.guidance.pixel_weights import weigh_gradients
 from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
+from dreamlab.representations.composed import compose
 from dreamlab.systems import components
 from dreamlab.systems.components import Component
 from dreamlab.systems.losses import Losses
 from dreamlab.systems.passes import look_at_shown
+from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.settings import StageConfig
 
 PREVIEW_ELEVATION = 15.0
@@ -98,12 +107,13 @@ class Stage:
 
         Raises:
             InputError: a component, one of its settings or a loss is unknown or wrong, or there is
-                no material for physically based views, or no layout for the loss of boxes.
+                no material for physically based views, or no layout for what needs one.
         """
         self.name, self.config, self.guidance = name, config, guidance
         self.seed, self.device, self.layout = seed, device, layout
         self.regions = None if layout is None else Regions.of(layout, device)
         self.parts = _find_parts(name, config)
+        check_per_object({name: config}, layout)
         self._modules: dict[str, nn.Module] = {}
         self.particles: list[tuple[Any, Any]] = [
             self._build_particle(index) for index in range(config.particles)
@@ -121,15 +131,23 @@ class Stage:
     def _build_particle(self, index: int, owner: str = "") -> tuple[Any, Any]:
         key = (index,) if index else ()  # one particle alone begins as the first of many does
         initial = seeds.generator(self.seed, self.name, "initial values", *key)
-        field = self._build("representation", initial)
-        if self.regions is not None and isinstance(field, LaidOut):
-            field.begin_in(self.regions)
+        field = self._build_representation(initial)
         if self.config.shading.pbr > 0:
             check_material(field, f"stages.{self.name}.shading.pbr")
         renderer = self._build("renderer", field, initial)
         prefix = owner + (f"particle{index}." if index else "")
         self._modules |= {f"{prefix}representation": field, f"{prefix}renderer": renderer}
         return field, renderer
+
+    def _build_representation(self, initial: torch.Generator) -> Any:
+        """Build what the boxes of a layout have in common, or one for each of them."""
+        if self.regions is not None and self.parts["representation"].per_object:
+            objects = [self._build("representation", initial) for _ in range(len(self.regions))]
+            return compose(objects, self.regions)
+        field = self._build("representation", initial)
+        if self.regions is not None and isinstance(field, LaidOut):
+            field.begin_in(self.regions)
+        return field
 
     def keep_reference(self) -> None:
         """Keep a copy of the objects as they are now, if the guidance compares renders with it.
@@ -198,7 +216,8 @@ class Stage:
         pixels = PixelGradients(self.config.pixel_gradient, progress)
         shown = weigh_gradients(pixels.guard(render), cameras, self.config.pixel_weight)
         guided = self.guidance(shown, cameras, progress, self._generator(step, "guidance"))
-        penalty, values = self.losses.evaluate(render, self.representation.regularisers, progress)
+        drawn = shown_of(self.representation, self._regions_at(step))
+        penalty, values = self.losses.evaluate(render, drawn.regularisers, progress)
         loss = guided.loss + penalty
         loss.backward()
         values |= {"opacity": render.alpha.mean(), "guidance": guided.loss, "loss": loss}
@@ -206,16 +225,19 @@ class Stage:
         metrics["size"] = float(render.rgb.shape[1])
         return StepResult(metrics.pop("loss"), metrics)
 
-    def refine(self, step: int) -> Int[Tensor, " rows"] | None:
+    def refine(self, step: int) -> list[tuple[list[nn.Parameter], Int[Tensor, " rows"]]]:
         """Let the particle in focus change its parameters' places after a step, if it does that.
 
         Returns:
-            Rows of the representation's parameters whose optimiser state no longer fits.
+            Parameters, and their rows whose optimiser state no longer fits.
         """
-        if not isinstance(self.representation, Refining):
-            return None
-        generator = self._generator(step, "refine")
-        return self.representation.refine(step, self.progress_at(step), generator)
+        generator, progress = self._generator(step, "refine"), self.progress_at(step)
+        changed = []
+        for part in objects_of(self.representation):
+            parameters = [p for group in part.parameter_groups().values() for p in group]
+            if isinstance(part, Refining):
+                changed.append((parameters, part.refine(step, progress, generator)))
+        return changed
 
     def _regions_at(self, step: int) -> Regions | None:
         """Return the layout's boxes with the objects that a step shows."""
@@ -272,6 +294,7 @@ class Stage:
         *,
         normals: bool = False,
         background: Float[Tensor, "*shape 3"] | None = None,
+        regions: Regions | None = None,
     ) -> Render:
         """Render the albedo for people and judges: deterministic, without gradient.
 
@@ -280,6 +303,7 @@ class Stage:
             height: of the images, pixels; also `width`.
             normals: also render normals.
             background: colours behind the object, sRGB, instead of the renderer's own.
+            regions: boxes of the layout, to show some of its objects alone.
         """
         for module in self._modules.values():
             module.eval()
@@ -293,6 +317,7 @@ class Stage:
                 training=False,
                 background=background,
                 normals=normals,
+                regions=regions,
             )
 
     def view_around(

@@ -2,20 +2,26 @@
 
 A mesh is its own surface. Densities are cut where the outline of the cut is most like the
 outline that the stage renders, or the depths that it renders are fused.
+
+Where each object of a layout has a representation of its own, so has it a surface, in its own
+frame; there views go around it, and lengths are those of the frame.
 """
 
 from collections.abc import Sequence
 from dataclasses import fields
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Shape, Volume
+from dreamlab.core.protocols import Shape, Volume, objects_of
 from dreamlab.ops.volume.surface import closed, extract_surface, smoothed
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.ops.volume.tsdf import fused_surface
+from dreamlab.systems.passes import moved
 from dreamlab.systems.stage import PREVIEW_ELEVATION, Stage
 
 OUTLINE_VIEWS, OUTLINE_SIZE = 8, 96
@@ -33,13 +39,19 @@ CHUNK = 4
 """Views rendered at once; bounds memory."""
 
 
-def surface_of(stage: Stage) -> Mesh:
+def surface_of(stage: Stage, number: int | None = None) -> Mesh:
     """Return the surface of a stage's object: its mesh, or where its density has the outline seen.
+
+    Args:
+        stage: what has made it.
+        number: of one of the objects that the stage's is composed of, in the frame of which the
+            surface is; None where it is not composed.
 
     Raises:
         InputError: there is no surface.
     """
-    representation = stage.representation
+    check_has_surface(stage)
+    representation = objects_of(stage.representation)[number or 0]
     if isinstance(representation, Shape):
         with torch.no_grad():
             mesh = representation.triangles().to_mesh()
@@ -50,12 +62,12 @@ def surface_of(stage: Stage) -> Mesh:
                 "shape.",
             )
         return mesh
-    check_has_surface(stage)
     assert isinstance(representation, Volume)
     half_extent = representation.half_extent
     if stage.config.surface == "tsdf":
-        return fused_surface(depth_views(stage, OUTLINE_SIZE), half_extent, OUTLINE_SIZE)
-    reference = silhouettes(stage, ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),), OUTLINE_SIZE)
+        return fused_surface(depth_views(stage, OUTLINE_SIZE, number), half_extent, OUTLINE_SIZE)
+    rings = ((OUTLINE_VIEWS, 0.0, PREVIEW_ELEVATION),)
+    reference = silhouettes(stage, rings, OUTLINE_SIZE, number)
     density = closed(smoothed(representation.density_grid(OUTLINE_SIZE), BLUR), CLOSING)
     threshold = find_threshold(density, half_extent, reference).value
     return extract_surface(density, threshold, half_extent)
@@ -67,22 +79,23 @@ def check_has_surface(stage: Stage) -> None:
     Raises:
         InputError: it makes a picture.
     """
-    if not isinstance(stage.representation, Shape | Volume):
+    if not isinstance(objects_of(stage.representation)[0], Shape | Volume):
         raise InputError(
             f"stage {stage.name!r} makes a picture, which has no surface.",
             "let no stage start from it, and export nothing.",
         )
 
 
-def depth_views(stage: Stage, size: int) -> SilhouetteReference:
-    """Render the views whose depth is fused, `size` pixels high and wide."""
-    return silhouettes(stage, DEPTH_RINGS, size, as_trained=False)
+def depth_views(stage: Stage, size: int, number: int | None = None) -> SilhouetteReference:
+    """Render the views whose depth is fused, `size` pixels high and wide; see `silhouettes`."""
+    return silhouettes(stage, DEPTH_RINGS, size, number, as_trained=False)
 
 
 def silhouettes(
     stage: Stage,
     rings: Sequence[tuple[int, float, float]],
     size: int,
+    number: int | None = None,
     *,
     as_trained: bool = True,
 ) -> SilhouetteReference:
@@ -92,6 +105,8 @@ def silhouettes(
         stage: what is looked at.
         rings: number of views, turn and elevation of each ring, degrees.
         size: height and width of the renders, pixels.
+        number: of the one object that is shown, of a composed stage; cameras and depths are then in
+            its frame. None shows everything, in the world.
         as_trained: clip elevations to those that were trained.
     """
     around = [
@@ -103,7 +118,21 @@ def silhouettes(
     )
     alphas, depths = [], []
     for start in range(0, len(cameras), CHUNK):
-        render = stage.render(cameras[start : start + CHUNK], size, size)
-        alphas.append(render.alpha)
-        depths.append(render.depth / render.alpha.clamp(min=ALMOST_EMPTY))
+        alpha, depth = _seen(stage, cameras[start : start + CHUNK], size, number)
+        alphas.append(alpha)
+        depths.append(depth / alpha.clamp(min=ALMOST_EMPTY))
     return SilhouetteReference(cameras, torch.cat(alphas), torch.cat(depths))
+
+
+def _seen(
+    stage: Stage, cameras: Cameras, size: int, number: int | None
+) -> tuple[Float[Tensor, "batch size size 1"], Float[Tensor, "batch size size 1"]]:
+    """Return opacity and depth, of one object in its own frame or of everything."""
+    if number is None:
+        render = stage.render(cameras, size, size)
+        return render.alpha, render.depth
+    assert stage.regions is not None  # what is composed has boxes
+    frame = stage.regions.frames()[number]
+    there = moved(cameras, frame.center, turn=float(frame.yaw), scale=float(frame.scale))
+    render = stage.render(there, size, size, regions=stage.regions.only([number]))
+    return render.alpha, render.depth / frame.scale

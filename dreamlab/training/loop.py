@@ -26,6 +26,7 @@ from dreamlab.priors.memory import Rung, step_down
 from dreamlab.systems.assets import load_start
 from dreamlab.systems.guidance import build_guidance, check_reference
 from dreamlab.systems.handover import begin_with, continue_from
+from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
@@ -97,7 +98,7 @@ def train(
         DivergedError: a stage went bad too often; its last good state is in the checkpoint.
         MemoryExhaustedError: the device has no memory left.
     """
-    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed, layout)
+    plan = _Plan(check_stages(stages, layout), prompt, negative_prompt, seed, layout)
     with log_to(folder.log), advice_on_memory(device):
         run = _Run(
             plan=plan,
@@ -133,7 +134,7 @@ def load_trained(
     Raises:
         InputError: there is no checkpoint, or none that can be used.
     """
-    plan = _Plan(check_stages(stages), prompt, negative_prompt, seed, layout)
+    plan = _Plan(check_stages(stages, layout), prompt, negative_prompt, seed, layout)
     snapshot = Checkpoints(folder.checkpoints, plan.settings(None)).load()
     if snapshot is None:
         raise InputError(
@@ -145,12 +146,15 @@ def load_trained(
     return plan.trained(stage, snapshot.position.stage_index, snapshot.position.step)
 
 
-def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
+def check_stages(
+    stages: Mapping[str, StageConfig], layout: Layout | None = None
+) -> dict[str, StageConfig]:
     """Spell out the settings of all components, and check that the stages fit together.
 
     Raises:
-        InputError: no stages, a wrong setting, a first stage that starts from a previous one, or
-            one that compares with what it began as and begins with nothing.
+        InputError: no stages, a wrong setting, a first stage that starts from a previous one, one
+            that compares with what it began as and begins with nothing, or stages that cannot have
+            a representation for each object of this layout.
     """
     if not stages:
         raise InputError("there are no stages.", "name at least one stage in the recipe.")
@@ -163,6 +167,7 @@ def check_stages(stages: Mapping[str, StageConfig]) -> dict[str, StageConfig]:
     resolved = {name: config.resolved(f"stages.{name}") for name, config in stages.items()}
     for name, config in resolved.items():
         check_reference(name, config)
+    check_per_object(resolved, layout)
     return resolved
 
 

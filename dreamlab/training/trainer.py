@@ -48,10 +48,9 @@ class StageTrainer:
         if problem is None:
             progress = self.stage.progress_at(self.step)
             self.optimizer.step(progress, norm, self.watch.rate_factor)
-            rows = self.stage.refine(self.step)
-            if rows is not None and len(rows):
-                groups = self.stage.representation.parameter_groups().values()
-                self.optimizer.forget([p for group in groups for p in group], rows)
+            for parameters, rows in self.stage.refine(self.step):
+                if len(rows):
+                    self.optimizer.forget(parameters, rows)
             self.step += 1
         self.stage.focus(0)
         return result, problem

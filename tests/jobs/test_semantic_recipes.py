@@ -84,3 +84,30 @@ def test_a_run_with_a_layout_exports_its_objects_and_an_older_one_can_too(
     assert list(again.report.objects) == names
     export.export(outcome.folder, overrides=["export.parts=joined"], device="cpu")
     assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == [PROMPT.replace(" ", "-")]
+
+
+@pytest.mark.slow
+def test_objects_with_a_representation_each_go_through_all_stages_to_their_nodes(
+    tmp_path, small_settings, monkeypatch
+):
+    monkeypatch.setattr(views, "FRAMES", 2)
+    monkeypatch.setattr(views, "MESH_SIZE", 32)
+    monkeypatch.setattr(views, "SHEET_SIZE", 32)
+    monkeypatch.setattr(export, "REFERENCE_SIZE", 48)
+    each = [f"stages.{name}.representation.per_object=true" for name in ("gaussians", "mesh")]
+    config = load_recipe("toybox-semantic", "draft", [*small_settings, *each], prompt=PROMPT)
+    outcome = generate(config, prepare(config, tmp_path), device="cpu")
+    glb, names = outcome.folder.exports / "model.glb", ["a-red-mushroom", "a-blue-car"]
+    assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == names
+    objects = outcome.report["export"]["objects"]
+    assert list(objects) == names and outcome.report["export"]["valid"]
+    assert all(found["watertight"] for found in objects.values())
+    again = export.export(outcome.folder, overrides=["export.surface=tsdf"], device="cpu")
+    assert list(again.report.objects) == names
+    key = each[1].replace("true", "false")
+    with pytest.raises(InputError, match="neither cut apart nor melted together"):
+        generate(
+            load_recipe("toybox-semantic", "draft", [*small_settings, each[0], key], prompt=PROMPT),
+            prepare(config, tmp_path),
+            device="cpu",
+        )

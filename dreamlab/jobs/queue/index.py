@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,12 @@ class Entry:
     finished: float | None
     is_favourite: bool
     """Whether the user marked it; retention leaves it alone."""
+
+
+_NAMES = [field.name for field in fields(Entry)][1:]
+SHOWN = ", ".join(["name", *_NAMES])
+"""Columns in the order of `Entry`."""
+FLAGS = [i for i, name in enumerate(_NAMES) if name.startswith("is_")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +187,16 @@ class Index:
         with self._open() as table:
             (total,) = table.execute(f"SELECT COUNT(*) FROM runs WHERE {where}", values).fetchone()
             rows = table.execute(
-                f"SELECT * FROM runs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
+                f"SELECT {SHOWN} FROM runs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
                 [*values, limit, offset],
             ).fetchall()
         return Page(total, [self._entry(row) for row in rows])
 
     def _entry(self, row: sqlite3.Row) -> Entry:
-        values = {key: row[key] for key in row.keys() if key not in ("name", "changed")}
-        for key in ("is_orphan", "is_queued", "is_favourite"):
-            values[key] = bool(values[key])
-        return Entry(root=self.parent / row["name"], **values)
+        name, *values = row
+        for place in FLAGS:
+            values[place] = bool(values[place])
+        return Entry(self.parent / name, *values)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

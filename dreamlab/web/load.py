@@ -42,6 +42,8 @@ PERIOD = 1.0
 """Seconds between two requests of a client."""
 LIST_SHARE = 0.1
 """Of requests that ask for the list."""
+WARM_SECONDS = 2.0
+"""That clients poll before anything is counted: a server does some things only once."""
 AT_WORK = 4
 """Runs that are at work."""
 EVENT_SECONDS = 0.25
@@ -190,6 +192,7 @@ def measure(
 def _load(
     port: int, server: psutil.Process, runs: list[RunFolder], clients: int, seconds: float
 ) -> Load:
+    asyncio.run(_poll(port, runs, Load(clients, len(runs), WARM_SECONDS)))
     load = Load(clients, len(runs), seconds)
     server_before, own_before = cpu_seconds(server), time.process_time()
     asyncio.run(_poll(port, runs, load))

@@ -169,6 +169,12 @@ def dump_yaml(content: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; there are few classes, and many are built."""
+    return get_type_hints(cls)
+
+
 def build(cls: type[T], content: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass `cls` from a plain mapping, checking keys, types and values.
 
@@ -181,7 +187,7 @@ def build(cls: type[T], content: Mapping[str, Any], where: str = "") -> T:
     Raises:
         InputError: unknown or missing key, wrong type, or a value the dataclass refuses.
     """
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in content:
         if key not in fields:

@@ -50,28 +50,39 @@ def slug(prompt: str, length: int = 40) -> str:
     return name[:length].rstrip("-") or "untitled"
 
 
+class _Inside:
+    """A path in a run folder, made when it is asked for: there may be thousands of folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", owner: type) -> Path:
+        return folder.root / self.name
+
+
 class RunFolder:
     """Paths and records of one run; creating the object creates nothing on disk."""
 
+    config = _Inside("config.yaml")
+    job = _Inside("job.json")
+    lock = _Inside("job.lock")
+    control = _Inside("control.json")
+    export = _Inside("export.json")
+    favourite = _Inside("favourite")
+    events = _Inside("events.jsonl")
+    log = _Inside("log.txt")
+    previews = _Inside("previews")
+    checkpoints = _Inside("checkpoints")
+    exports = _Inside("exports")
+    turntable = _Inside("turntable.mp4")
+    preview = _Inside("preview.png")
+    image = _Inside("image.png")
+    strip = _Inside("strip.png")
+    report = _Inside("report.json")
+    scores = _Inside("scores.json")
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.config = root / "config.yaml"
-        self.job = root / "job.json"
-        self.lock = root / "job.lock"
-        self.control = root / "control.json"
-        self.export = root / "export.json"
-        self.favourite = root / "favourite"
-        self.events = root / "events.jsonl"
-        self.log = root / "log.txt"
-        self.previews = root / "previews"
-        self.checkpoints = root / "checkpoints"
-        self.exports = root / "exports"
-        self.turntable = root / "turntable.mp4"
-        self.preview = root / "preview.png"
-        self.image = root / "image.png"
-        self.strip = root / "strip.png"
-        self.report = root / "report.json"
-        self.scores = root / "scores.json"
 
     @classmethod
     def create(

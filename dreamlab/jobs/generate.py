@@ -83,11 +83,11 @@ def prepare(
 
 def write_record(
     folder: RunFolder, config: RunConfig, *, is_queued: bool, priority: int = 0
-) -> None:
+) -> state.Job:
     """Write config.yaml and then job.json, with which an empty folder becomes a run."""
     write_text(folder.config, config.to_yaml())
     about = {name: getattr(config, name) for name in ("prompt", "seed", "recipe", "quality")}
-    state.create(folder, Job(is_queued=is_queued, priority=priority, **about))
+    return state.create(folder, Job(is_queued=is_queued, priority=priority, **about))
 
 
 def generate(

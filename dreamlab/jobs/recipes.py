@@ -9,8 +9,10 @@ The result has every default spelled out; it is written to the run folder as con
 `load_run_config` of that file gives the same settings again.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ __all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
 EMBEDDED = "toybox"
 """Name of the model that comes with dreamlab."""
 SAMPLE_PROMPT = "a red mushroom"
+SECTIONS = 64
+"""Top-level keys that are remembered as YAML: rows of a batch share most of theirs."""
 HEADER = "# Every setting of this run. To repeat it: dreamlab generate --config <this file>\n"
 
 
@@ -86,7 +90,14 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """Write all settings, as config.yaml of a run folder holds them."""
-        return HEADER + dump_yaml(to_plain(self))
+        sections = (json.dumps({key: value}) for key, value in to_plain(self).items())
+        return HEADER + "".join(map(_section, sections))
+
+
+@lru_cache(SECTIONS)
+def _section(text: str) -> str:
+    """Write a key with its value, given as JSON, as YAML."""
+    return dump_yaml(json.loads(text))
 
 
 def load_recipe(

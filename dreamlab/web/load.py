@@ -1,12 +1,18 @@
-"""How quickly the server answers many who look at many runs: `dreamlab bench api`.
+"""How quickly the server answers many who look at many runs, and what that takes from a training.
 
-A real server, a process of its own, shows runs of which some are at work: their events grow while
-they are looked at. Clients poll in turns of `PERIOD` seconds, as the page does: each picks a run
-and asks for its record; every tenth request is for the list. What counts is the 95th percentile of
-the time from a request to its whole answer. The server's CPU time a request says the same of a
-machine that has other things to do.
+`dreamlab bench api`: a real server, a process of its own, shows runs of which some are at work:
+their events grow while they are looked at. Clients poll in turns of `PERIOD` seconds: each picks
+a run and asks for its record; every tenth request is for the list. What counts is the 95th
+percentile of the time from a request to its whole answer.
 
-Clients here are tasks of one process over plain sockets, so they cost little beside the server.
+With `--training` a run trains on the same machine: for a window of time alone, for one while the
+clients poll, and for one alone again. With r_1, r_2, r_3 steps a second it is slowed by
+
+    1 − r_2 / ((r_1 + r_3) / 2)
+
+All clients are in this process, which works on the same processors as the server and the training;
+browsers on other machines would not. So the CPU time of each is told: that of the server is what
+a user pays for being looked at, that of the clients is paid for measuring.
 """
 
 import asyncio
@@ -17,9 +23,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -35,11 +42,22 @@ PERIOD = 1.0
 """Seconds between two requests of a client."""
 LIST_SHARE = 0.1
 """Of requests that ask for the list."""
+WARM_SECONDS = 2.0
+"""That clients poll before anything is counted: a server does some things only once."""
 AT_WORK = 4
 """Runs that are at work."""
 EVENT_SECONDS = 0.25
 STAGES = {"gaussians": 450, "mesh": 300}
 GOAL_MS = 200.0
+GOAL_SLOWING = 0.1
+TRAINING = (
+    *(sys.executable, "-m", "dreamlab", "generate", "a red mushroom", "--quiet"),
+    *("stages.gaussians.steps=1000000", "stages.gaussians.milestones=[{until: 1.0, size: 64}]"),
+)
+"""A run that does not leave its first stage, nor change the size of its renders."""
+TRAINING_SECONDS = 300.0
+"""In which it must have begun."""
+WARM_STEPS = 30
 START_SECONDS = 60.0
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 SERVER = """
@@ -59,6 +77,25 @@ serve(build_app(Service(runs, desk=NoDesk(runs)), settings), bind(settings))
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A run that trained on the same machine."""
+
+    before: float
+    """Steps a second before anybody looked at it."""
+    beside: float
+    """While the clients polled."""
+    after: float
+    cores_alone: float
+    """CPU seconds a second, before."""
+    cores_beside: float
+
+    @property
+    def slowing(self) -> float:
+        """Share of its speed that it lost."""
+        return 1.0 - 2.0 * self.beside / (self.before + self.after)
+
+
 @dataclass
 class Load:
     """What was measured."""
@@ -72,8 +109,11 @@ class Load:
     """Of each request for the list."""
     failures: int = 0
     """Requests that were not answered with 200."""
-    cpu_seconds: float = 0.0
-    """That the server has spent."""
+    server_seconds: float = 0.0
+    """CPU time of the server while the clients polled."""
+    client_seconds: float = 0.0
+    """That of all clients together."""
+    training: Training | None = None
 
     @property
     def p95(self) -> float:
@@ -81,26 +121,31 @@ class Load:
         return percentile(self.record_ms + self.list_ms)
 
     @property
-    def rate(self) -> float:
-        """Requests a second."""
-        return (len(self.record_ms) + len(self.list_ms)) / self.seconds
+    def requests(self) -> int:
+        """How many there were."""
+        return len(self.record_ms) + len(self.list_ms)
 
     def summary(self) -> dict[str, int | float]:
-        """Return the figures, times in ms."""
-        return {
+        """Return the figures: times in ms, CPU time of processes in cores."""
+        figures = {
             "clients": self.clients,
             "runs": self.runs,
-            "requests_per_second": round(self.rate, 1),
+            "requests_per_second": round(self.requests / self.seconds, 1),
             "record_median": round(median(self.record_ms), 1),
             "record_p95": round(percentile(self.record_ms), 1),
             "list_median": round(median(self.list_ms), 1),
             "list_p95": round(percentile(self.list_ms), 1),
             "p95": round(self.p95, 1),
-            "server_cpu_per_request": round(
-                self.cpu_seconds * 1e3 / len(self.record_ms + self.list_ms), 2
-            ),
+            "server_cpu_per_request": round(self.server_seconds * 1e3 / self.requests, 3),
+            "client_cpu_per_request": round(self.client_seconds * 1e3 / self.requests, 3),
+            "server_cores": round(self.server_seconds / self.seconds, 3),
+            "client_cores": round(self.client_seconds / self.seconds, 3),
             "failures": self.failures,
         }
+        if self.training is not None:
+            figures |= {name: round(value, 3) for name, value in asdict(self.training).items()}
+            figures["slowing"] = round(self.training.slowing, 3)
+        return figures
 
 
 def percentile(values: list[float]) -> float:
@@ -108,19 +153,58 @@ def percentile(values: list[float]) -> float:
     return quantiles(values, n=20)[-1]
 
 
-def measure(folder: Path, *, clients: int = 200, runs: int = 50, seconds: float = 15.0) -> Load:
+def measure(
+    folder: Path,
+    *,
+    clients: int = 200,
+    runs: int = 50,
+    seconds: float = 15.0,
+    training: bool = False,
+) -> Load:
     """Measure in an empty folder.
 
+    Args:
+        folder: of the runs.
+        clients: each polls once a `PERIOD`.
+        runs: that they look at.
+        seconds: that they poll.
+        training: let a run train meanwhile.
+
     Raises:
-        MissingError: the server does not start.
+        MissingError: the server, or the training, does not start.
     """
     made = [make_run(folder, number) for number in range(runs)]
     with serving(folder) as (port, server):
-        before = server.cpu_times()
-        load = asyncio.run(_poll(port, made, clients, seconds))
-        after = server.cpu_times()
-    load.cpu_seconds = after.user + after.system - before.user - before.system
+        if not training:
+            return _load(port, server, made, clients, seconds)
+        with at_training(folder) as trainee:
+            made.append(trainee.run)
+            before, cores_alone = trainee.watch(lambda: time.sleep(seconds))
+            loads: list[Load] = []
+            poll = lambda: loads.append(_load(port, server, made, clients, seconds))  # noqa: E731
+            beside, cores_beside = trainee.watch(poll)
+            after, _ = trainee.watch(lambda: time.sleep(seconds))
+    (load,) = loads
+    load.training = Training(before, beside, after, cores_alone, cores_beside)
     return load
+
+
+def _load(
+    port: int, server: psutil.Process, runs: list[RunFolder], clients: int, seconds: float
+) -> Load:
+    asyncio.run(_poll(port, runs, Load(clients, len(runs), WARM_SECONDS)))
+    load = Load(clients, len(runs), seconds)
+    server_before, own_before = cpu_seconds(server), time.process_time()
+    asyncio.run(_poll(port, runs, load))
+    load.server_seconds = cpu_seconds(server) - server_before
+    load.client_seconds = time.process_time() - own_before
+    return load
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time that a process has taken."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def make_run(folder: Path, number: int) -> RunFolder:
@@ -163,33 +247,102 @@ def _answers(port: int) -> bool:
     return False
 
 
-async def _poll(port: int, runs: list[RunFolder], clients: int, seconds: float) -> Load:
-    load, end = Load(clients, len(runs), seconds), time.monotonic() + seconds
+class Trainee:
+    """A run that trains in a process of its own."""
+
+    def __init__(self, run: RunFolder, process: psutil.Process) -> None:
+        self.run, self.process = run, process
+
+    def watch(self, wait: Callable[[], object]) -> tuple[float, float]:
+        """Return its steps a second, and how many cores it uses, while a function runs."""
+        begin, cpu = time.time(), cpu_seconds(self.process)
+        wait()
+        end = time.time()
+        cores = (cpu_seconds(self.process) - cpu) / (end - begin)
+        steps = [e for e in self.run.read_events() if e["kind"] == "step" and e["time"] >= begin]
+        if len(steps) < 2:
+            raise MissingError("the training makes no steps.", "poll for longer, --seconds 60.")
+        first, last = steps[0], steps[-1]
+        return (last["step"] - first["step"]) / (last["time"] - first["time"]), cores
+
+
+@contextmanager
+def at_training(folder: Path) -> Iterator[Trainee]:
+    """Let a run train in a folder of runs until the end; yields it when it has warmed up.
+
+    Raises:
+        MissingError: it does not begin.
+    """
+    earlier = {path.name for path in folder.iterdir()}
+    command = [*TRAINING, "--output", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + TRAINING_SECONDS
+        while True:
+            new = [path.parent for path in folder.glob("*/events.jsonl")]
+            runs = [RunFolder(root) for root in new if root.name not in earlier]
+            if runs and any(e.get("step", 0) >= WARM_STEPS for e in runs[0].read_events()):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise MissingError(
+                    "the training does not begin.", f"try `{' '.join(TRAINING[1:])}`."
+                )
+            time.sleep(1.0)
+        yield Trainee(runs[0], psutil.Process(process.pid))
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _poll(port: int, runs: list[RunFolder], load: Load) -> None:
+    end, names = time.monotonic() + load.seconds, [run.root.name for run in runs]
     workers = [asyncio.create_task(_work(run, end)) for run in runs[:AT_WORK]]
-    names = [run.root.name for run in runs]
-    polling = [_client(port, names, load, end, seed) for seed in range(clients)]
-    await asyncio.gather(*polling, *workers)
-    return load
+    loop = asyncio.get_running_loop()
+    polling: list[_Client] = []
+    for seed in range(load.clients):
+        make = partial(_Client, names, load, end, random.Random(seed))
+        polling.append((await loop.create_connection(make, "127.0.0.1", port))[1])
+    await asyncio.gather(*(client.closed for client in polling), *workers)
 
 
-async def _client(port: int, names: list[str], load: Load, end: float, seed: int) -> None:
-    """Ask again and again over one connection, as a browser does."""
-    chance = random.Random(seed)
-    await asyncio.sleep(PERIOD * chance.random())
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while time.monotonic() < end:
-        is_list = chance.random() < LIST_SHARE
-        path = "/jobs?limit=20" if is_list else f"/jobs/{chance.choice(names)}"
-        begin = time.perf_counter()
-        writer.write(f"GET {API}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(LENGTH.findall(head)[0]))
-        took = (time.perf_counter() - begin) * 1e3
-        (load.list_ms if is_list else load.record_ms).append(took)
-        load.failures += b" 200 " not in head.split(b"\r\n", 1)[0]
-        await asyncio.sleep(max(0.0, PERIOD - took / 1e3))
-    writer.close()
-    await writer.wait_closed()
+class _Client(asyncio.Protocol):
+    """Asks again and again over one connection, as a browser does."""
+
+    def __init__(self, names: list[str], load: Load, end: float, chance: random.Random) -> None:
+        self.names, self.load, self.end, self.chance = names, load, end, chance
+        self.loop = asyncio.get_running_loop()
+        self.closed = self.loop.create_future()
+        self.transport: asyncio.Transport | None = None
+        self.is_list, self.begun, self.content = False, 0.0, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.loop.call_later(PERIOD * self.chance.random(), self.ask)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def ask(self) -> None:
+        """Send a request, or hang up when the time is over."""
+        assert self.transport is not None
+        if time.monotonic() >= self.end or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.is_list = self.chance.random() < LIST_SHARE
+        path = "/jobs?limit=20" if self.is_list else f"/jobs/{self.chance.choice(self.names)}"
+        self.content, self.begun = b"", time.perf_counter()
+        self.transport.write(f"GET {API}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self.content += data
+        head, blank, body = self.content.partition(b"\r\n\r\n")
+        if blank and len(body) >= int(LENGTH.findall(head)[0]):
+            took = time.perf_counter() - self.begun
+            (self.load.list_ms if self.is_list else self.load.record_ms).append(took * 1e3)
+            self.load.failures += b" 200 " not in head.split(b"\r\n", 1)[0]
+            self.loop.call_later(max(0.0, PERIOD - took), self.ask)
 
 
 async def _work(run: RunFolder, end: float) -> None:

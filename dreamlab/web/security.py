@@ -16,6 +16,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ UPLOADS = "/api/v1/models"
 MAX_BODY = 2**20
 """Bytes of a request to the API that is no upload."""
 MIN_SECRET = 8
+KNOWN_HOSTS = 64
+"""Values of `Host` whose meaning is remembered; most requests have the same one."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -119,8 +122,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         try:
-            headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-            limit = self._check(scope, {k: v.decode("latin-1") for k, v in headers.items()})
+            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+            limit = self._check(scope, headers)
         except WebError as error:
             if scope["type"] == "http":
                 await refuse(send, error, self._challenge(scope, error))
@@ -137,7 +140,7 @@ class Guard:
             WebError: it is refused.
         """
         host = headers.get("host", "")
-        if self.access.is_local and not is_loopback(_name_of(host)):
+        if self.access.is_local and not _is_this_machine(host):
             raise ForeignError(
                 f"this server is not {host[:80]!r}.", f"open it as http://{self.access.host}."
             )
@@ -161,6 +164,11 @@ class Guard:
             return {}
         is_api = API_PREFIX in scope["path"]
         return {"www-authenticate": "Bearer" if is_api else 'Basic realm="dreamlab"'}
+
+
+@lru_cache(KNOWN_HOSTS)
+def _is_this_machine(host: str) -> bool:
+    return is_loopback(_name_of(host))
 
 
 def _name_of(host: str) -> str:

@@ -4,7 +4,7 @@
     /api/v1/     the API, see docs/api.md
     /docs        its description, from which requests can be tried
 
-Everything passes `security.Guard` first.
+Everything passes `security.Guard` first, and then `api.records.Shortcut`.
 """
 
 import importlib.util
@@ -24,6 +24,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.version import VERSION
 from dreamlab.web.api import basics, jobs, results
 from dreamlab.web.api.answers import AtDesk, add_handlers, without_422
+from dreamlab.web.api.records import Records, Shortcut
 from dreamlab.web.security import Access, Guard
 from dreamlab.web.service import API, Service
 
@@ -76,10 +77,10 @@ def build_app(service: Service, settings: ServerSettings) -> FastAPI:
         lifespan=lifespan,
     )
     add_handlers(app)
-    at_desk = AtDesk()
+    at_desk, records = AtDesk(), Records(service)
     for router in (
         basics.router(service, at_desk),
-        jobs.router(service, at_desk),
+        jobs.router(service, at_desk, records),
         results.router(service),
     ):
         app.include_router(router, prefix=API)
@@ -90,6 +91,7 @@ def build_app(service: Service, settings: ServerSettings) -> FastAPI:
 
     app.openapi = openapi  # as FastAPI's documentation has it
     _add_pages(app, service, settings)
+    app.add_middleware(Shortcut, records=records)
     app.add_middleware(Guard, access=settings.access)
     return app
 
@@ -125,7 +127,11 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", server_header=False, timeout_graceful_shutdown=END_SECONDS
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=END_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # it is raised again after the server has ended
         uvicorn.Server(config).run(sockets=[listener])

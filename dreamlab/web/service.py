@@ -5,6 +5,7 @@ has read of them. What needs the components (checking settings, queueing) is don
 process, see `jobs.queue.desk`.
 """
 
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -57,6 +58,7 @@ REFRESH_SHARE = 0.05
 REMEMBERED = 2000
 """Runs of which the last view is kept."""
 REMEMBERED_PAGES = 100
+RUNNING = state.Job(state="running")
 DEFAULT_STAGE = {"representation": {"name": "hashgrid"}}
 """Of a stage that says nothing else, see `systems.settings.StageConfig`."""
 
@@ -85,6 +87,7 @@ class Service:
         """
         self.runs = runs.absolute()
         self.runs.mkdir(parents=True, exist_ok=True)
+        self._root = str(self.runs)
         self.queue_max, self.root_path = queue_max, root_path.rstrip("/")
         self.desk = desk or Desk(self.runs)
         self.index = Index(self.runs)
@@ -92,10 +95,10 @@ class Service:
         self._queueing = threading.Lock()
         self._fresh_until = 0.0
         self._generation = 0  # of the table
-        self._pages = _Memory[Hashable, Page](REMEMBERED_PAGES)
+        self._pages = Memory[Hashable, Page](REMEMBERED_PAGES)
         self._recipes: list[RecipeView] = []
-        self._views = _Memory[str, tuple[Hashable, JobView]]()
-        self._heads = _Memory[str, tuple[int, Head]]()
+        self._views = Memory[str, tuple[Hashable, JobView]]()
+        self._heads = Memory[str, tuple[int, Head]]()
 
     def close(self) -> None:
         """End the child process; runs go on."""
@@ -208,18 +211,32 @@ class Service:
         """
         name = folder.root.name
         try:
-            mark = self._mark(folder)
-            kept = self._views.get(name)
-            if kept is not None and kept[0] == mark:
-                job = kept[1]
-                if job.state != "running" or state.is_alive(folder, state.Job(state="running")):
-                    return job
+            job = self.unchanged(name)
+            if job is not None:
+                return job
+            mark = self._mark(name)  # before it is read: what changes meanwhile is seen next time
             job = self._look(folder)
         except OSError:
             raise NotFoundError(
                 f"there is no run {name[:80]!r} any more.", "see the list."
             ) from None
         self._views.put(name, (mark, job))
+        return job
+
+    def unchanged(self, name: str) -> JobView | None:
+        """Return what `describe` has last returned for a run, if that is still so.
+
+        This is asked for more often than anything else.
+        """
+        kept = self._views.get(name)
+        try:
+            if kept is None or kept[0] != self._mark(name):
+                return None
+        except OSError:
+            return None
+        job = kept[1]
+        if job.state == "running" and not state.is_alive(RunFolder(self.runs / name), RUNNING):
+            return None
         return job
 
     def act(self, folder: RunFolder, action: Action) -> RunFolder:
@@ -392,14 +409,15 @@ class Service:
             yield
             self._changed()
 
-    def _mark(self, folder: RunFolder) -> Hashable:
+    def _mark(self, name: str) -> Hashable:
         """Return what changes whenever a run does."""
-        job = folder.job.stat()
+        root = f"{self._root}/{name}"
+        job = os.stat(f"{root}/job.json")
         try:
-            events = folder.events.stat().st_size
+            events = os.stat(f"{root}/events.jsonl").st_size
         except FileNotFoundError:
             events = 0
-        return job.st_mtime_ns, job.st_ino, events, folder.favourite.exists()
+        return job.st_mtime_ns, job.st_ino, events, os.path.exists(f"{root}/favourite")
 
     def _look(self, folder: RunFolder) -> JobView:
         try:
@@ -442,7 +460,7 @@ class Service:
         return kept[1]
 
 
-class _Memory(Generic[K, V]):
+class Memory(Generic[K, V]):
     """Keeps what was used last."""
 
     def __init__(self, size: int = REMEMBERED) -> None:

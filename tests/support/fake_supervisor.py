@@ -1,4 +1,7 @@
-"""A real supervisor over fake workers: `python fake_supervisor.py RUNS`; SIGTERM ends it."""
+"""A real supervisor over fake workers: `python fake_supervisor.py RUNS [fork]`; SIGTERM ends it.
+
+With `fork` the workers are forked from a process that has imported what they need.
+"""
 
 import sys
 from pathlib import Path
@@ -8,10 +11,12 @@ from dreamlab.jobs.queue import supervisor
 from dreamlab.training.stop import StopFlag, stop_on_signals
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+FORKED = (sys.executable, "-m", "fake_worker")
 
 if __name__ == "__main__":
     retry.PAUSE_SECONDS, retry.MAX_CRASHES = 0.01, 10**6
     supervisor.POLL_SECONDS = 0.02
-    boss = supervisor.Supervisor(Path(sys.argv[1]), ["cpu", "cpu"], command=FAKE_WORKER)
+    command = FORKED if "fork" in sys.argv else FAKE_WORKER
+    boss = supervisor.Supervisor(Path(sys.argv[1]), ["cpu", "cpu"], command=command)
     with stop_on_signals(StopFlag()) as stop:
         boss.run(stop)

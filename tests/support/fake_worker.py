@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from dreamlab.core.errors import DreamlabError, ExitCode
 from dreamlab.core.run_folder import RunFolder, write_text
@@ -57,11 +58,15 @@ def fail_if_told(folder: RunFolder) -> None:
         sys.exit(int(error.code))
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
     retry.PAUSE_SECONDS = 0.01
     if "FAKE_HOST" in os.environ:
         state.host = lambda: os.environ["FAKE_HOST"]
     if "FAKE_STALE" in os.environ:
         lock.STALE_SECONDS = float(os.environ["FAKE_STALE"])
         lock.BEAT_SECONDS = lock.STALE_SECONDS / 10
-    sys.exit(worker.main(work=carry_out))
+    return worker.main(arguments, carry_out)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -306,6 +306,42 @@ def test_what_has_not_changed_is_not_read_again(service, new_run, monkeypatch):
     assert asdict(service.describe(run)) == asdict(first) | {"favourite": True}
 
 
+def test_a_record_that_has_not_changed_is_answered_without_the_application(
+    web, service, new_run, monkeypatch
+):
+    run = new_run("asked for often", state="done")
+    url = f"{JOBS}/{run.root.name}"
+    first = web.get(url)
+    assert first.json() == asdict(service.describe(run))
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "open", lambda name: pytest.fail("went to the application"))
+        again = web.get(url)
+        assert again.content == first.content and again.headers == first.headers
+        tag = {"if-none-match": f'"other", {first.headers["etag"]}'}
+        same = web.get(url, headers=tag)
+        assert (same.status_code, same.content) == (304, b"")
+    service.act(run, "favourite")
+    changed = web.get(url, headers=tag)
+    assert changed.json()["favourite"] and changed.headers["etag"] != first.headers["etag"]
+    run.job.unlink()
+    refusal(web.get(url, headers=tag), 404)
+
+
+def test_what_stands_before_the_application_lets_nobody_in(web, secured, new_run):
+    url = f"{JOBS}/{new_run('a secret', state='done').root.name}"
+    for _ in range(2):  # the second time it is remembered
+        assert web.get(url).status_code == 200
+        refusal(secured.get(url), 401)
+        refusal(web.get(url, headers={"host": "evil.example"}), 403)
+
+
+def test_a_page_of_the_list_holds_the_records(web, new_run):
+    made = [new_run(f"listed {i}", i) for i in range(3)]
+    page = web.get(f"{JOBS}?words=listed&order=oldest").json()
+    records = [web.get(f"{JOBS}/{run.root.name}").json() for run in made]
+    assert page == {"total": 3, "jobs": records}
+
+
 def test_a_damaged_run_is_shown_as_failed_and_harms_no_other(web, new_run):
     run = new_run("damaged goods")
     run.job.write_text("{")

@@ -6,6 +6,7 @@ the batch's folder, so it can be moved, zipped and opened anywhere.
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -105,15 +106,14 @@ class Results:
     def _made(self, folder: RunFolder) -> dict[str, Any]:
         """Tell what lies in a run folder."""
         made: dict[str, Any] = {}
-        pictures = sorted(folder.previews.glob("*.webp"))
         files = {
             "glb": folder.exports / "model.glb",
             "preview": folder.preview,
-            "picture": pictures[-1] if pictures else None,
+            "picture": _last_picture(folder),
             "turntable": folder.turntable,
         }
         for name, path in files.items():
-            if path is not None and path.is_file():
+            if path is not None and os.path.isfile(path):
                 made[name] = path.relative_to(self.folder).as_posix()
         made |= {METRIC + name: value for name, value in read_scores(folder).items()}
         report = read_report(folder.root)
@@ -128,6 +128,15 @@ class Results:
                 for name, value in about.get("metrics", {}).items():
                     made[f"{METRIC}{stage}.{name}"] = value
         return made
+
+
+def _last_picture(folder: RunFolder) -> Path | None:
+    """Return the last preview of a training."""
+    try:
+        names = [name for name in os.listdir(folder.previews) if name.endswith(".webp")]
+    except OSError:
+        return None
+    return folder.previews / max(names) if names else None
 
 
 def read_scores(folder: RunFolder) -> dict[str, float]:

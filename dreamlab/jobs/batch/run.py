@@ -7,6 +7,10 @@ The folder is the whole memory of a batch. Running the same file again leaves ro
 stopped, paused or cancelled as they are, tries those that failed once more, and goes on with the
 rest from their checkpoints. Run folders are made shortly before their turn, so a batch of thousands
 begins at once.
+
+What a row costs here does not grow with the number of rows: one that was made goes straight to the
+supervisor's agenda, and what grows (looks at all folders, writing the results) is done so rarely
+that it takes a fixed share of the time.
 """
 
 import time
@@ -22,16 +26,16 @@ from dreamlab.jobs.generate import write_record
 from dreamlab.jobs.lock import BusyError
 from dreamlab.jobs.queue import actions
 from dreamlab.jobs.queue.process import Starter
-from dreamlab.jobs.queue.supervisor import POLL_SECONDS, WORKER, Supervisor
+from dreamlab.jobs.queue.supervisor import WORKER, Supervisor
 from dreamlab.training.events import Event, Listener
 from dreamlab.training.stop import StopFlag
 
 LOCK = ".batch.lock"
 AHEAD = 2
-"""Rows a worker that are queued at a time."""
+"""Rows a worker that wait with their folders made."""
 RESULT_SECONDS = 2.0
 """Between two writings of the results, at least."""
-RESULT_SHARE = 0.05
+RESULT_SHARE = 0.02
 """Most of its time that a batch spends writing results."""
 
 
@@ -122,44 +126,41 @@ class _Batch:
     def run(self, stop: StopFlag) -> None:
         """Make folders, start workers and write results, until nothing is left to do."""
         self._revive()
+        self._queue_more()
         try:
             while not stop.is_set:
-                if self.waiting and self.supervisor.has_room:
-                    self._queue_more()
-                self.supervisor.step()
+                self.supervisor.step()  # first: a free place is filled before anything else
+                self._queue_more()
                 if not self.waiting and self.supervisor.is_idle:
                     break
                 self._write_results()
-                stop.wait(POLL_SECONDS)
+                self.supervisor.rest()
         finally:
             self.supervisor.shut_down()
             self.results.write()
 
     def _revive(self) -> None:
         """Leave out rows that have ended, and queue those again that failed."""
-        left: list[Planned] = []
+        entries = self.supervisor.index.search(limit=-1).entries
+        made = {entry.root.name: entry for entry in entries}
         for row in self.waiting:
-            folder = RunFolder(self.folder / row.name)
-            if not folder.job.exists():
-                left.append(row)
-            elif state.read(folder).state == "failed":
-                actions.resume(folder)
-        self.waiting = left
+            if row.name in made and made[row.name].state == "failed":
+                actions.resume(RunFolder(made[row.name].root))
+        self.waiting = [row for row in self.waiting if row.name not in made]
 
     def _queue_more(self) -> None:
         """Make the folders of the next rows."""
         wanted = AHEAD * len(self.supervisor.devices)
-        queued = self.supervisor.index.search(states=("queued",), limit=0).total
-        for _ in range(wanted - queued):
-            if self.waiting:
-                self._make(self.waiting.pop())
+        while self.waiting and self.supervisor.agenda.count_ready(state.now()) < wanted:
+            self._make(self.waiting.pop())
 
     def _make(self, row: Planned) -> None:
         assert row.config is not None
         folder = RunFolder(self.folder / row.name)
         for path in (folder.previews, folder.checkpoints, folder.exports):
             path.mkdir(parents=True, exist_ok=True)
-        write_record(folder, row.config, is_queued=True, priority=row.row.priority)
+        job = write_record(folder, row.config, is_queued=True, priority=row.row.priority)
+        self.supervisor.add(folder, job)
 
     def _listen(self, event: Event) -> None:
         """Say which row an event is about, and hand it on."""

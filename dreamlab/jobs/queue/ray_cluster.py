@@ -25,8 +25,8 @@ the same path. Who has a run is decided by its lock, and what becomes of it by i
 import logging
 import os
 import socket
-import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,13 +37,14 @@ from typing import Any
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.core.version import VERSION
-from dreamlab.jobs.queue.process import WORKER_OUTPUT, phrase, worker_command
+from dreamlab.jobs.queue.local import start_here
+from dreamlab.jobs.queue.process import Ring, phrase, worker_command
 
 LOST = 1
 """Exit status of a task that did not come to its end."""
 INTERRUPTED = 130
 POLL_SECONDS = 0.2
-"""Between two looks of a task at its process; it can be interrupted in between."""
+"""After which a task that waits for its process notices that it was taken back."""
 GRACE_SECONDS = 50.0
 """That a worker gets to write a checkpoint; less than `supervisor.GRACE_SECONDS`."""
 KILL_SECONDS = 10.0
@@ -223,6 +224,9 @@ class RayProcess:
         self._reason = phrase(code)
         return code
 
+    def call_when_ended(self, ring: Ring) -> None:
+        self._future.add_done_callback(lambda future: ring())
+
     def terminate(self) -> None:
         self._ray.cancel(self._ref, recursive=False)
 
@@ -242,39 +246,27 @@ def carry_out_run(root: str, arguments: Sequence[str]) -> int:
         root: the run folder.
         arguments: of this node's interpreter.
     """
-    with open(Path(root) / WORKER_OUTPUT, "ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,  # the leash: it is closed when this process dies
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
+    process = start_here(RunFolder(Path(root)), [sys.executable, *arguments], os.environ)
+    ended = threading.Event()
+    process.call_when_ended(ended.set)
     try:
-        return _wait(process)
-    except KeyboardInterrupt:  # ray.cancel
-        process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
+        while not ended.wait(POLL_SECONDS):  # what ray.cancel raises comes in between
+            pass
+    except KeyboardInterrupt:
+        process.terminate()
+        ended.wait(GRACE_SECONDS)
         raise
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
-        process.stdin.close()
+    code = process.poll()
+    assert code is not None
+    return code
 
 
 def look_at(token: str) -> tuple[str, bool]:
     """Tell the version of dreamlab on a node, and whether a file can be written from there."""
     return VERSION, os.access(token, os.W_OK) and os.access(Path(token).parent, os.W_OK | os.X_OK)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait in small steps: what `ray.cancel` raises comes between them."""
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(POLL_SECONDS)
 
 
 def _how_often(has: dict[str, float], cpus: float, gpus: float) -> int:

@@ -8,11 +8,17 @@ folder. Its workers then hand their runs back (see `worker`), and whoever looks 
   it is tried again from its last checkpoint or given up, see `retry`;
 - finished runs are pruned and the queue waits while the disk quota is exceeded, see `retention`.
 
+A look at the folders costs time for every run that lies there, so it is taken now and then, and a
+device that becomes free is given the next run of the `Agenda` of the last look at once. With n runs
+the end of a worker thus costs O(log n), and looks take `LOOK_SHARE` of the time however large n is.
+What others change in between shows at the next look; before a run is begun its record is read.
+
 Which of several workers has a run is decided by the run's lock alone.
 """
 
 import logging
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -26,8 +32,10 @@ from dreamlab.jobs import retry, state
 from dreamlab.jobs.control import read_request
 from dreamlab.jobs.lock import BusyError
 from dreamlab.jobs.queue.actions import answer
+from dreamlab.jobs.queue.agenda import Agenda
 from dreamlab.jobs.queue.index import Entry, Index
-from dreamlab.jobs.queue.process import Process, Starter, local_starter
+from dreamlab.jobs.queue.local import local_starter
+from dreamlab.jobs.queue.process import Process, Starter
 from dreamlab.jobs.queue.retention import Retention, enforce
 from dreamlab.jobs.queue.worker import NOT_MINE
 from dreamlab.training.events import Event, Listener
@@ -36,8 +44,9 @@ from dreamlab.training.stop import StopFlag
 logger = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "dreamlab.jobs.queue.worker")
 POLL_SECONDS = 0.25
-SCAN_SHARE = 0.05
-"""Most of its time that an idle supervisor spends looking for work."""
+"""Between two looks at least, and until a request to stop is heard."""
+LOOK_SHARE = 0.02
+"""Most of its time that a supervisor spends looking at all folders."""
 RETENTION_SECONDS = 60.0
 """Between two looks at the disk."""
 GRACE_SECONDS = 60.0
@@ -87,10 +96,16 @@ class Supervisor:
         self.index = Index(parent)
         self.is_full = False
         """Whether no run begins because the quota is exceeded."""
+        self.agenda = Agenda()
+        """Runs of the last look that wait for a worker."""
         self._is_ending = False
         self._workers: list[_Worker] = []
-        self._scanned = self._pruned = -float("inf")
-        self._scan_seconds = 0.0
+        self._worker_ended = threading.Event()
+        self._elsewhere = Counter[str]()  # devices on which other supervisors were at work
+        self._num_open = 0  # runs of the last look that were not at rest
+        self._is_stale = True  # a run that it looks after has changed since
+        self._looked = self._pruned = -float("inf")
+        self._look_seconds = 0.0
 
     def run(self, stop: StopFlag, *, until_idle: bool = False) -> None:
         """Work until `stop` is set or, if asked for, until no queued run is left."""
@@ -99,7 +114,7 @@ class Supervisor:
                 self.step()
                 if until_idle and self.is_idle:
                     return
-                stop.wait(POLL_SECONDS)
+                self.rest()
         finally:
             self.shut_down()
 
@@ -109,24 +124,29 @@ class Supervisor:
         now = time.monotonic()
         if now - self._pruned >= RETENTION_SECONDS:
             self._prune()
-        rest = max(POLL_SECONDS, self._scan_seconds / SCAN_SHARE)
-        if self.has_room and now - self._scanned >= rest:
-            self._scan()
-            self._scanned = time.monotonic()
-            self._scan_seconds = self._scanned - now
+        if len(self._workers) < len(self.devices):
+            rest = max(POLL_SECONDS, self._look_seconds / LOOK_SHARE)
+            may_be_over = self._is_stale and not (self._workers or self.agenda)
+            if now - self._looked >= rest or may_be_over:
+                self._look()
+                self._looked = time.monotonic()
+                self._look_seconds = self._looked - now
+            self._fill()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it could have more workers."""
-        return len(self._workers) < len(self.devices)
+    def rest(self) -> None:
+        """Wait until a worker has ended, but no longer than `POLL_SECONDS`."""
+        self._worker_ended.wait(POLL_SECONDS)
+        self._worker_ended.clear()  # before the workers are looked at: none is missed
+
+    def add(self, folder: RunFolder, job: state.Job) -> None:
+        """Put a run that was just queued on the agenda, without a look at the folders."""
+        self.agenda.add(folder.root.name, job)
+        self._is_stale = True
 
     @property
     def is_idle(self) -> bool:
-        """Whether no run that it looks after is queued or running."""
-        if self._workers:
-            return False
-        unfinished = (e for e in self._entries() if e.state != "failed" or e.is_orphan)
-        return not any(self._is_mine(entry) for entry in unfinished)
+        """Whether no run that it looks after was queued or running at the last look."""
+        return not (self._workers or self._is_stale or self._num_open)
 
     def shut_down(self, grace: float = GRACE_SECONDS) -> None:
         """Let the workers write checkpoints and hand their runs back; kill those that do not."""
@@ -137,7 +157,7 @@ class Supervisor:
         deadline = time.monotonic() + grace
         while self._workers and time.monotonic() < deadline:
             self._reap()
-            time.sleep(POLL_SECONDS / 5)
+            self.rest()
         self.kill()
 
     def kill(self) -> None:
@@ -161,7 +181,7 @@ class Supervisor:
             if code is None:
                 continue
             self._workers.remove(worker)
-            self._scanned = -float("inf")  # a device is free
+            self._is_stale = True
             if code != NOT_MINE:
                 before = worker.record if code else None
                 self._settle(worker.folder, worker.process.reason(), before)
@@ -185,38 +205,57 @@ class Supervisor:
                     if job.state == "running":
                         state.finish(folder, "queued")
                 elif job.state == "running" or job == before:
-                    retry.crash(folder, reason)
+                    job = retry.crash(folder, reason)
+                if job.state == "queued" and job.is_queued:  # it is tried again
+                    self.add(folder, job)
         except BusyError:
             return  # another process goes on with it
         except InputError as error:
             self._warn(str(error))
 
-    def _scan(self) -> None:
-        """Take up what others have left, and start workers."""
-        now = state.now()
-        entries = self._entries()
-        for entry in entries:
-            if entry.is_orphan and self._is_mine(entry):
+    def _look(self) -> None:
+        """Look at all runs: take up what others have left, and note whose turn it is."""
+        entries = [e for e in self._entries() if e.state != "failed" or e.is_orphan]
+        mine = [entry for entry in entries if self._is_mine(entry)]
+        started = {worker.folder.root.name for worker in self._workers}
+        queued = [e for e in mine if e.state == "queued" and e.root.name not in started]
+        self.agenda, self._num_open, self._is_stale = Agenda(queued), len(mine), False
+        here = (e for e in entries if e.state == "running" and e.host == state.host())
+        self._elsewhere = Counter(e.device for e in here if e.root.name not in started)
+        for entry in mine:
+            if entry.is_orphan and entry.root.name not in started:
+                self._is_stale = True
                 self._settle(RunFolder(entry.root), "its process is gone")
-        if self.is_full:
-            return
-        free = self._free_devices(entries)
-        started = {worker.folder.root for worker in self._workers}
-        for entry in entries:
-            if not free:
-                break
-            is_ready = entry.state == "queued" and entry.not_before <= now
-            if is_ready and self._is_mine(entry) and entry.root not in started:
-                self._start(RunFolder(entry.root), free.pop(0))
 
-    def _free_devices(self, entries: Sequence[Entry]) -> list[str]:
+    def _fill(self) -> None:
+        """Start workers on the free devices."""
+        for device in [] if self.is_full else self._free_devices():
+            found = self._next()
+            if found is None:
+                return
+            self._start(*found, device)
+
+    def _next(self) -> tuple[RunFolder, state.Job] | None:
+        """Take the run whose turn it is, and its record, from the agenda."""
+        now = state.now()
+        while (name := self.agenda.take(now)) is not None:
+            self._is_stale = True
+            folder = RunFolder(self.parent / name)
+            try:
+                record = state.read_record(folder)
+            except InputError as error:
+                self._warn(str(error))
+                continue
+            if record.state != "queued" or not record.is_queued:
+                continue  # others have begun or ended it
+            if record.not_before <= now:
+                return folder, record
+            self.agenda.add(name, record)
+        return None
+
+    def _free_devices(self) -> list[str]:
         """List the devices on which neither its own workers nor others on this machine work."""
-        busy = Counter(worker.device for worker in self._workers)
-        mine = {worker.folder.root for worker in self._workers}
-        for entry in entries:
-            here = entry.state == "running" and entry.host == state.host()
-            if here and entry.root not in mine:
-                busy[entry.device] += 1
+        busy = self._elsewhere + Counter(worker.device for worker in self._workers)
         free: list[str] = []
         for device in self.devices:
             if busy[device] > 0:
@@ -225,14 +264,14 @@ class Supervisor:
                 free.append(device)
         return free
 
-    def _start(self, folder: RunFolder, device: str) -> None:
+    def _start(self, folder: RunFolder, record: state.Job, device: str) -> None:
         try:
-            record = state.read_record(folder)
             process = self.start_process(folder, device, self.command)
-        except (OSError, InputError) as error:
+        except OSError as error:
             self._warn(f"cannot start a worker for {folder.root}: {error}")
             return
         self._workers.append(_Worker(process, folder, device, record))
+        process.call_when_ended(self._worker_ended.set)
         self._tell("begin", folder, device=device)
 
     def _prune(self) -> None:

@@ -37,8 +37,13 @@ class Answer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Write it."""
-        return json.dumps(content, default=_fields, allow_nan=False).encode("ascii")
+        """Write it; bytes are JSON already."""
+        return content if isinstance(content, bytes) else encode(content)
+
+
+def encode(content: Any) -> bytes:
+    """Write plain values and dataclasses as JSON."""
+    return json.dumps(content, default=_fields, allow_nan=False).encode("ascii")
 
 
 def _fields(record: Any) -> dict[str, Any]:

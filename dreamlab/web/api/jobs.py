@@ -8,6 +8,7 @@ from starlette.responses import Response
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.web.api.answers import Answer, AtDesk, documented
 from dreamlab.web.api.bodies import Export, JobList, NewPriority, Rerun, Submission
+from dreamlab.web.api.records import Record, Records
 from dreamlab.web.errors import NotFoundError
 from dreamlab.web.service import MAX_PAGE, Action, Service
 from dreamlab.web.views import Checked, JobView
@@ -16,7 +17,7 @@ MAX_OFFSET = 10**9
 Order = Literal["newest", "oldest", "prompt", "queue"]
 
 
-def router(service: Service, at_desk: AtDesk) -> APIRouter:
+def router(service: Service, at_desk: AtDesk, records: Records) -> APIRouter:
     """Make the routes."""
     api = APIRouter(tags=["jobs"])
 
@@ -47,19 +48,20 @@ def router(service: Service, at_desk: AtDesk) -> APIRouter:
         page = service.search(
             words, states=states, favourites=favourites, order=order, limit=limit, offset=offset
         )
-        jobs: list[JobView] = []
+        found: list[Record] = []
         for entry in page.entries:
             try:
-                jobs.append(service.describe(RunFolder(entry.root)))
+                found.append(records.get(RunFolder(entry.root)))
             except NotFoundError:
                 continue  # deleted since the folders were looked at
-        return Answer(JobList(page.total, jobs))
+        return Answer(records.page(page.total, found))
 
     @api.get("/jobs/{name}", response_model=JobView, responses=documented(404))
     async def get_job(name: str) -> Answer:
         """Show a run."""
         # no thread: it is asked for all the time, and takes no longer than changing threads
-        return Answer(service.describe(service.open(name)))
+        record = records.get(service.open(name))
+        return Answer(record.body, headers=record.headers)
 
     @api.delete("/jobs/{name}", status_code=204, responses=documented(404, 409))
     def delete_job(name: str) -> Response:

@@ -28,6 +28,9 @@ PAGES: tuple[tuple[str, str, ModuleType, bool], ...] = (
 """Name, address, file, and whether it stands in the bar at the top."""
 CACHE_SECONDS = 3600
 """Copies of models that Gradio shows are removed when they are so old."""
+QUEUE_SECONDS = 0.02
+"""Between two looks of Gradio at its queue of events. Left alone it looks a thousand times a
+second, which takes several percent of a processor from a training though nobody has a page open."""
 
 
 def build_pages(service: Service) -> gr.Blocks:
@@ -40,6 +43,7 @@ def build_pages(service: Service) -> gr.Blocks:
         with pages.route(name, address, show_in_navbar=is_listed):
             navigation()
             page.build(service)
+    pages._queue.sleep_when_free = pages._queue.progress_update_sleep_when_free = QUEUE_SECONDS
     return pages
 
 

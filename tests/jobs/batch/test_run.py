@@ -16,12 +16,14 @@ import pytest
 from dreamlab.core.errors import ExitCode, InputError
 from dreamlab.core.run_folder import RunFolder, write_json
 from dreamlab.jobs import state
+from dreamlab.jobs.batch import run as batch_run
 from dreamlab.jobs.batch.estimate import UNKNOWN, estimate_all
 from dreamlab.jobs.batch.plan import make_plan
 from dreamlab.jobs.batch.results import PLACE, TEMPLATE, exit_code
 from dreamlab.jobs.batch.rows import Row, make_row
 from dreamlab.jobs.batch.run import carry_out
 from dreamlab.jobs.queue import supervisor
+from dreamlab.jobs.queue.index import Index
 from dreamlab.training.stop import StopFlag
 
 FAKE_WORKER = (sys.executable, fake_worker.__file__)
@@ -153,6 +155,27 @@ def test_a_batch_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     assert exit_code(results) == ExitCode.DONE
     steps = [int(line.split()[1]) for line in trace.read_text().splitlines()]
     assert steps == list(range(1, made + 2)), "no step twice, none left out"
+
+
+def test_looks_at_all_runs_do_not_grow_with_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 60.0)  # places are filled at ends of rows alone
+    monkeypatch.setattr(batch_run, "RESULT_SECONDS", 60.0)
+    looks = 0
+    refresh = Index.refresh
+
+    def counted(index: Index) -> None:
+        nonlocal looks
+        looks += 1
+        refresh(index)
+
+    monkeypatch.setattr(Index, "refresh", counted)
+    numbers: list[int] = []
+    for rows in (1, 6):
+        looks = 0
+        results = run(rows_of(*[f"ball {i}" for i in range(rows)]), tmp_path / str(rows))
+        assert [result["state"] for result in results] == ["done"] * rows
+        numbers.append(looks)
+    assert numbers[0] == numbers[1]
 
 
 def test_the_contact_sheet_needs_nothing_but_the_files_of_the_batch(tmp_path):

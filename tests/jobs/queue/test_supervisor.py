@@ -9,7 +9,7 @@ import pytest
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import retry, state
 from dreamlab.jobs.control import write_request
-from dreamlab.jobs.queue import actions
+from dreamlab.jobs.queue import actions, supervisor
 from dreamlab.jobs.queue.retention import Retention
 from dreamlab.training.stop import StopFlag
 
@@ -45,6 +45,36 @@ def test_queued_runs_are_done_by_priority_and_then_by_age(new_run, supervise):
     work(boss)
     assert order == [str(made[i].root) for i in (2, 0, 1)]
     assert all(state.read(folder).state == "done" for folder in made)
+
+
+def test_the_next_run_begins_when_one_ends_without_a_look_at_the_others(
+    new_run, supervise, monkeypatch
+):
+    runs = [new_run(f"number {i}") for i in range(3)]
+    boss = supervise(environment={"FAKE_STEPS": 1})
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", LIMIT)  # nothing but an end wakes it
+    boss.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(boss.index, "refresh", lambda: pytest.fail("looked at all runs"))
+        late = new_run("made meanwhile")
+        boss.add(late, state.read_record(late))
+        for _ in range(3):
+            boss.rest()
+            boss.step()
+        assert [state.read(run).state for run in runs] == ["done"] * 3
+    boss.rest()
+    boss.step()
+    assert state.read(late).state == "done" and boss.is_idle
+
+
+def test_a_run_that_was_cancelled_since_the_last_look_is_not_begun(new_run, supervise):
+    first, second = new_run("first"), new_run("second")
+    boss = supervise(environment={"FAKE_STEPS": 1})
+    boss.step()
+    actions.request(second, "cancel")
+    work(boss)
+    assert (state.read(first).state, state.read(second).state) == ("done", "cancelled")
+    assert not trace(second)
 
 
 def test_a_run_of_the_command_line_is_left_to_its_caller(new_run, supervise):

@@ -54,6 +54,31 @@ def test_no_event_that_polls_waits_in_the_queue(pages):
     assert len(ticks) >= 5 and not any(event.queue for event in ticks)
 
 
+def test_pages_that_nobody_looks_at_leave_the_processor_alone(pages, monkeypatch):
+    looks = 0
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        await sleep(seconds)
+
+    async def idle() -> None:
+        loops = [pages._queue.start_processing(), pages._queue.start_progress_updates()]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        monkeypatch.setattr(asyncio, "sleep", counted)
+        await sleep(0.3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stopped = pages._queue.stopped
+    pages._queue.stopped = False
+    asyncio.run(idle())
+    pages._queue.stopped = stopped
+    assert 2 <= looks < 0.3 * 200
+
+
 def test_an_empty_folder_says_what_to_do(service):
     html, total = runs.gallery_of(service, "", "", "newest", False, 0)
     assert total == 0 and "No runs yet" in html and 'href="./"' in html

@@ -5,6 +5,7 @@ of one triangle has one, one of a closed surface has two.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Int
@@ -22,24 +23,40 @@ class Topology:
     triangles: Int[Tensor, "edges 2"]
     """These triangles; -1 likewise."""
 
+    @cached_property
+    def corners(self) -> Int[Tensor, "edges 4"]:
+        """Ends and opposite corners of the edges, 32 bits each, as kernels read them."""
+        return torch.cat([self.edges, self.opposite], dim=1).int()
+
 
 def build_topology(tri: Int[Tensor, "triangles 3"]) -> Topology:
     """Find the edges of triangles; of more than two triangles at an edge two are kept."""
-    tri = tri.long()
     count = len(tri)
-    ends = torch.cat([tri[:, [1, 2]], tri[:, [2, 0]], tri[:, [0, 1]]])
-    low, high = torch.minimum(*ends.unbind(dim=1)), torch.maximum(*ends.unbind(dim=1))
+    corners = tri.long().t().contiguous()
+    # side k lies across corner k
+    start, end = corners.roll(-1, 0).flatten(), corners.roll(-2, 0).flatten()
+    low, high = torch.minimum(start, end), torch.maximum(start, end)
     # one integer per edge, so that a plain sort brings the sides of an edge together
-    keys, order = torch.sort((low << 32) | high, stable=True)
+    keys, order = torch.sort(_edge_keys(low, high), stable=True)
     is_first = torch.ones_like(keys, dtype=torch.bool)
     is_first[1:] = keys[1:] != keys[:-1]
     first = torch.nonzero(is_first)[:, 0]
     second = (first + 1).clamp(max=max(len(keys) - 1, 0))
     has_second = (second != first) & ~is_first[second]
-    third = tri.t().reshape(-1)[order]  # side k of `ends` lies across corner k
-    owner = order % max(count, 1)
+    first, second = order[first], order[second]
+    third, period = corners.flatten(), max(count, 1)
     return Topology(
-        torch.stack([low[order[first]], high[order[first]]], dim=1),
-        torch.stack([third[first], torch.where(has_second, third[second], -1)], dim=1),
-        torch.stack([owner[first], torch.where(has_second, owner[second], -1)], dim=1),
+        torch.stack([low[first], high[first]], dim=1),
+        torch.stack([third[first], third[second].where(has_second, -1)], dim=1),
+        torch.stack([first % period, (second % period).where(has_second, -1)], dim=1),
     )
+
+
+def _edge_keys(low: Int[Tensor, " sides"], high: Int[Tensor, " sides"]) -> Int[Tensor, " sides"]:
+    """Return an integer for each side, the same where both ends are the same.
+
+    Of 32 bits where that is enough, since these are sorted in half the time.
+    """
+    num_vertices = int(high.max()) + 1 if len(high) else 0
+    keys = low * num_vertices + high
+    return keys.int() if num_vertices**2 < 2**31 else keys

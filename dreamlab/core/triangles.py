@@ -27,6 +27,12 @@ class Triangles:
         """The edges of the triangles; found once."""
         return build_topology(self.tri)
 
+    def moved_to(self, vertices: Float[Tensor, "vertices 3"]) -> "Triangles":
+        """Return the same triangles between other vertices; their edges are not found again."""
+        moved = Triangles(vertices, self.tri)
+        moved.__dict__["topology"] = self.topology
+        return moved
+
     def to_mesh(self) -> Mesh:
         """Return the mesh as plain arrays."""
         vertices = self.vertices.detach().cpu().numpy().astype(np.float32)

@@ -15,11 +15,12 @@ the range that its launch owns.
 import contextlib
 import functools
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import warp as wp
@@ -61,6 +62,8 @@ def warp_summary() -> str:
     return f"Warp {wp.__version__} on {devices}, kernels cached in {wp.config.kernel_cache_dir}"
 
 
+_PIXEL_GRAIN = 4096
+"""Least number of pixels worth a range of its own."""
 _load_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -90,29 +93,75 @@ def split_ranges(count: int, num_ranges: int, grain: int) -> list[tuple[int, int
     return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
+class Runs(NamedTuple):
+    """Runs of neighbouring pixels of a row, one a Warp thread."""
+
+    length: int
+    """Pixels."""
+    count: int
+    """Of all pictures together."""
+    grain: int
+    """Least number of runs worth a range of its own."""
+
+
+def pixel_runs(pixels: int, width: int, device: torch.device) -> Runs:
+    """Cut pictures into runs: on CUDA single pixels, on a CPU whole rows.
+
+    Threads of a CPU run one after the other, and each would find its pixel's row by two divisions.
+    """
+    length = width if device.type == "cpu" else 1
+    return Runs(length, pixels // length, -(-_PIXEL_GRAIN // length))
+
+
+_Descriptor: Any = type(wp.zeros(1, dtype=wp.float32, device="cpu").__ctype__())
+"""What a kernel gets as an array: address, shape and strides."""
+
+
+@functools.lru_cache(maxsize=256)
+def _item_of(dtype: torch.dtype, declared: Any) -> tuple[int, int]:
+    """Return how many numbers of a tensor make an item of a declared array, and its bytes.
+
+    Warp itself checks, once, whether the types go together.
+    """
+    shape = getattr(declared, "_shape_", ())
+    wp.from_torch(torch.empty(1, *shape, dtype=dtype), dtype=declared, return_ctype=True)
+    return math.prod(shape), math.prod(shape) * dtype.itemsize
+
+
 def _argument(value: Any, annotation: Any) -> Any:
     """Turn a tensor into the array type that the kernel declares; pass numbers through.
 
     A one-dimensional array of vectors takes any tensor whose numbers are those vectors in a row.
+    For these `wp.from_torch` would do, which takes five times as long.
     """
     if not isinstance(value, Tensor):
         return value
-    if annotation.ndim == 1:
-        value = value.view(-1, *getattr(annotation.dtype, "_shape_", ()))
-    return wp.from_torch(value.detach(), dtype=annotation.dtype, return_ctype=True)
+    if annotation.ndim > 1:
+        return wp.from_torch(value.detach(), dtype=annotation.dtype, return_ctype=True)
+    numbers, size = _item_of(value.dtype, annotation.dtype)
+    count, rest = divmod(value.numel(), numbers)
+    if rest or not value.is_contiguous():
+        raise ValueError(f"a tensor of shape {tuple(value.shape)} is no row of {annotation.dtype}")
+    descriptor = _Descriptor(value.data_ptr(), 0, 1, (count,), (size,))
+    descriptor._ref = value  # keeps the memory
+    return descriptor
 
 
-def _ensure_loaded(kernel: Any, device: torch.device) -> None:
-    """Compile and load the kernel's module before several threads may ask for it at once."""
+@functools.lru_cache(maxsize=1024)
+def _loaded_on(kernel: Any, device: torch.device) -> Any:
+    """Compile and load the kernel's module, and return the device as Warp names it.
+
+    It is done before several threads may ask for it at once.
+    """
     with _load_lock:
-        block_dim = 1 if device.type == "cpu" else None
-        kernel.module.load(wp.get_device(str(device)), block_dim=block_dim)
+        place = wp.get_device(str(device))
+        kernel.module.load(place, block_dim=1 if device.type == "cpu" else None)
+        return place
 
 
 def _launcher(kernel: Any, device: torch.device) -> Callable[[int, list[Any]], None]:
     """Load a kernel and return what launches it; on CUDA on torch's current stream."""
-    _ensure_loaded(kernel, device)
-    options: dict[str, Any] = {"device": str(device)}
+    options: dict[str, Any] = {"device": _loaded_on(kernel, device)}
     if device.type == "cuda":
         options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
 
@@ -192,23 +241,28 @@ def launch_scatter(
     device: torch.device | str,
     *,
     grain: int = 4096,
+    dtype: torch.dtype = torch.float32,
+    merge: Callable[[Tensor, int], Tensor] = torch.sum,
 ) -> Tensor:
     """Run a kernel that adds into any place of its last argument, and return that sum.
 
     On a CPU every range adds into a buffer of its own; on CUDA all add atomically into one.
 
     Args:
-        kernel: as in `launch_split`; its last argument is the flat output, float32.
+        kernel: as in `launch_split`; its last argument is the flat output, zero at first.
         count: number of items.
         inputs: the arguments between `start` and the output.
         shape: of the output.
         device: where the tensors are.
         grain: least number of items worth a range, and so a buffer, of its own.
+        dtype: of the output.
+        merge: what makes one of the buffers (first axis) of a CPU; `torch.amax` for a kernel that
+            keeps the greatest instead of adding.
     """
     device = torch.device(device)
     launch, threads = _launcher(kernel, device), _threads(device)
     ranges = split_ranges(count, threads, grain)
-    buffers = torch.zeros(len(ranges), *shape, dtype=torch.float32, device=device)
+    buffers = torch.zeros(len(ranges), *shape, dtype=dtype, device=device)
 
     def run(buffer: Tensor, start: int, length: int) -> None:
         launch(length, [start, *_arguments(kernel, [*inputs, buffer.view(-1)], 1)])
@@ -216,4 +270,4 @@ def launch_scatter(
     parts = zip(buffers, ranges, strict=True)
     if count > 0:
         _run_all([functools.partial(run, buffer, *part) for buffer, part in parts], threads)
-    return buffers[0] if len(ranges) == 1 else buffers.sum(dim=0)
+    return buffers[0] if len(ranges) == 1 else merge(buffers, 0)

@@ -125,21 +125,23 @@ class MeshRenderer(RendererBase[Shape]):
         rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
         attributes = torch.cat([mesh.vertices, vertex_normals(mesh.vertices, mesh.tri)], dim=1)
         surface = interpolate(attributes, rast, mesh.tri, backend=backend)
-        seen = torch.nonzero(rast[..., 3] > 0, as_tuple=True)
-        point, normal = surface[seen].split(3, dim=1)
+        seen = torch.nonzero(rast[..., 3].flatten() > 0)[:, 0]
+        point, normal = surface.flatten(end_dim=2).index_select(0, seen).split(3, dim=1)
         normal = normalize(normal, dim=-1)
         shares = None
         if mesh.owner is not None:
-            owner = mesh.owner[triangle_index(rast)[seen]]
+            owner = mesh.owner[triangle_index(rast).flatten().index_select(0, seen)]
             scene = scene.painted_by(owner)
             shares = None if regions is None else regions.shares_of(owner)
-        color = _color(scene, point, normal, origins[seen], shading.of(seen[0]))
-        distance = (point - origins[seen]).norm(dim=-1, keepdim=True)
+        origin = origins.flatten(end_dim=2).index_select(0, seen)
+        color = _color(scene, point, normal, origin, shading.of(seen // (height * width)))
+        distance = (point - origin).norm(dim=-1, keepdim=True)
         columns = [color, torch.ones_like(distance), distance, normal]
         if regions is not None:
             columns += regions.marks(point, shares).values()
         values = torch.cat(columns, dim=1)
-        images = values.new_zeros(*rast.shape[:3], values.shape[1]).index_put(seen, values)
+        images = values.new_zeros(rast[..., 0].numel(), values.shape[1]).index_copy(0, seen, values)
+        images = images.view(*rast.shape[:3], -1)
         return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
 
 

@@ -82,16 +82,16 @@ class GivenMesh(nn.Module):
 
     def triangles(self) -> Triangles:
         """Return the mesh; the same object every time if nothing can move."""
-        if self.reach:
-            return Triangles(self.given + self.reach * self.offset.tanh(), self.tri)
         if self._kept is None or self._kept.vertices is not self.given:
             self._kept = Triangles(self.given, self.tri)
-        return self._kept
+        if not self.reach:
+            return self._kept
+        return self._kept.moved_to(self.given + self.reach * self.offset.tanh())
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of the module docstring."""
         surface = self.triangles()
-        a, b = self.given[surface.topology.edges.long()].unbind(dim=1)
+        a, b = self.given[surface.topology.edges].unbind(dim=1)
         size = (a - b).square().sum(dim=1).mean()
         return {
             "normal_consistency": normal_consistency(surface),

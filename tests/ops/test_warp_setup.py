@@ -8,7 +8,13 @@ import pytest
 import torch
 import warp as wp
 
-from dreamlab.ops.warp_setup import launch_split, split_ranges, warp_summary
+from dreamlab.ops.warp_setup import (
+    launch_scatter,
+    launch_split,
+    pixel_runs,
+    split_ranges,
+    warp_summary,
+)
 
 
 @wp.kernel(enable_backward=False)
@@ -46,6 +52,55 @@ def test_every_item_is_run_once(threads, count):
         torch.set_num_threads(1)
     assert single[:count].eq(1).all() and not single[count:].any()
     assert ranged[:count].eq(1).all() and not ranged[count:].any()
+
+
+@wp.kernel(enable_backward=False)
+def greatest_kernel(start: wp.int32, modulus: wp.int32, greatest: wp.array(dtype=wp.int64)):
+    item = start + wp.tid()
+    wp.atomic_max(greatest, item % modulus, wp.int64(item))
+
+
+@wp.kernel(enable_backward=False)
+def sum_kernel(start: wp.int32, values: wp.array(dtype=wp.vec2), total: wp.array(dtype=wp.vec2)):
+    total[0] += values[start + wp.tid()]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_scattered_outputs_of_all_ranges_are_merged(threads):
+    values = torch.arange(2000.0).view(1000, 2)
+    torch.set_num_threads(threads)
+    try:
+        total = launch_scatter(sum_kernel, 1000, [values], (2,), "cpu", grain=1)
+        greatest = launch_scatter(
+            greatest_kernel,
+            1000,
+            [7],
+            (7,),
+            "cpu",
+            grain=1,
+            dtype=torch.int64,
+            merge=torch.amax,
+        )
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(total, values.sum(dim=0))
+    assert greatest.tolist() == [max(range(k, 1000, 7)) for k in range(7)]
+
+
+def test_tensors_that_are_not_what_a_kernel_declares_are_refused():
+    total = torch.zeros(2)
+    with pytest.raises(RuntimeError, match="float64"):
+        launch_split(sum_kernel, 1, [torch.zeros(4, dtype=torch.float64), total], "cpu")
+    with pytest.raises(ValueError, match="no row of"):
+        launch_split(sum_kernel, 1, [torch.zeros(3), total], "cpu")
+    with pytest.raises(ValueError, match="no row of"):
+        launch_split(sum_kernel, 1, [torch.zeros(2, 4).t(), total], "cpu")
+
+
+@pytest.mark.parametrize(("kind", "length", "count"), [("cpu", 20, 15), ("cuda", 1, 300)])
+def test_pixels_are_cut_into_rows_on_a_cpu_alone(kind, length, count):
+    runs = pixel_runs(300, 20, torch.device(kind))
+    assert (runs.length, runs.count) == (length, count)
 
 
 def test_summary_names_the_version_and_the_cache():

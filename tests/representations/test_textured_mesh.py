@@ -73,6 +73,17 @@ def test_only_vertices_with_a_reach_move_and_never_farther():
 
 
 @pytest.mark.usefixtures("coarse_colors")
+def test_edges_are_found_once_for_a_mesh_that_moves():
+    shape = build(Config(reach=0.1))
+    edges = shape.triangles().topology
+    with torch.no_grad():
+        shape.body.offset.add_(0.3)
+    assert shape.triangles().topology is edges
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    shape.body.become(Mesh(np.asarray(ball.vertices, np.float32), np.asarray(ball.faces)))
+    assert len(shape.triangles().topology.edges) == len(ball.faces) * 3 // 2
+
+
 def test_a_state_of_another_mesh_can_be_loaded_and_the_optimiser_keeps_its_parameter():
     first, second = small(reach=0.1), small(reach=0.1)
     first.adopt(box(), halves)

@@ -26,31 +26,11 @@ Sources: the blend is that of Laine et al. 2020, "Modular Primitives for High-Pe
 Differentiable Rendering", section 3.6; the search along edges is ours.
 """
 
-from dataclasses import dataclass
-
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreamlab.core.topology import Topology, build_topology
 from dreamlab.ops.backends import Backend, resolve
-
-
-@dataclass(frozen=True)
-class Crossings:
-    """Pairs of neighbouring pixels with a silhouette edge between their centres, one a row."""
-
-    view: Int[Tensor, " crossings"]
-    row: Int[Tensor, " crossings"]
-    """Of the lower pixel of the pair."""
-    column: Int[Tensor, " crossings"]
-    """Of the lower pixel of the pair."""
-    in_column: Bool[Tensor, " crossings"]
-    """Whether the neighbours are in one column, not in one row."""
-    front_is_high: Bool[Tensor, " crossings"]
-    """Whether the pixel of higher row or column is the front one."""
-    edge: Int[Tensor, " crossings"]
-    """Of the topology."""
 
 
 def antialias(
@@ -72,6 +52,9 @@ def antialias(
         topology: of `tri`, to save the time of `build_topology`.
         backend: `warp` (float32), `reference`, or `nvdiffrast` (float32, CUDA; by its own rules).
 
+    Raises:
+        InputError: the backend needs float32, and something is not.
+
     Gradients:
         To `color`, and to x, y, w of `pos` through d. Which edges count is held fixed.
     """
@@ -80,53 +63,8 @@ def antialias(
         from dreamlab.ops.triangles.nvdiffrast import antialias as implementation
 
         return implementation(color, rast, pos, tri.int().contiguous())
-    topology = topology or build_topology(tri)
     if name == "reference":
-        from dreamlab.ops.triangles.silhouettes_reference import find_crossings
+        from dreamlab.ops.triangles.antialias_reference import antialias as implementation
     else:
-        from dreamlab.ops.triangles.silhouettes_warp import find_crossings
-    found = find_crossings(rast.detach(), to_pixels(pos.detach(), rast.shape), topology)
-    return _blend(color, found, _distance(pos, rast.shape, topology, found))
-
-
-def to_pixels(pos: Float[Tensor, "*vertices 4"], shape: torch.Size) -> Float[Tensor, "*vertices 3"]:
-    """Return column, row (pixel units, centres at integers) and z / w; NaN behind the camera.
-
-    Args:
-        pos: clip space.
-        shape: of the picture, [batch, height, width, channels].
-    """
-    w = pos[..., 3:].where(pos[..., 3:] > 1e-6, torch.nan)
-    ndc = pos[..., :3] / w
-    column = (ndc[..., 0] + 1) / 2 * shape[2] - 0.5
-    row = (ndc[..., 1] + 1) / 2 * shape[1] - 0.5
-    return torch.stack([column, row, ndc[..., 2]], dim=-1)
-
-
-def _distance(
-    pos: Tensor, shape: torch.Size, topology: Topology, found: Crossings
-) -> Float[Tensor, " crossings"]:
-    """Return d of every crossing."""
-    ends = topology.edges[found.edge]
-    a, b = to_pixels(pos[found.view[:, None], ends], shape)[..., :2].unbind(dim=1)
-    swap = found.in_column[:, None]
-    a, b = torch.where(swap, a.flip(-1), a), torch.where(swap, b.flip(-1), b)
-    # from here on as for neighbours in a row
-    line = torch.where(found.in_column, found.column, found.row)
-    low = torch.where(found.in_column, found.row, found.column)
-    s = (line - a[:, 1]) / (b[:, 1] - a[:, 1])
-    beyond_low = a[:, 0] + s * (b[:, 0] - a[:, 0]) - low
-    return torch.where(found.front_is_high, 1 - beyond_low, beyond_low)
-
-
-def _blend(color: Tensor, found: Crossings, d: Tensor) -> Tensor:
-    batch, height, width, channels = color.shape
-    low = (found.view * height + found.row) * width + found.column
-    high = low + torch.where(found.in_column, width, 1)
-    front = torch.where(found.front_is_high, high, low)
-    back = torch.where(found.front_is_high, low, high)
-    pixels = color.reshape(-1, channels)
-    reaches_back = d > 0.5
-    blended = torch.where(reaches_back, back, front)
-    difference = (pixels[front] - pixels[back]) * (d - 0.5)[:, None]
-    return pixels.index_add(0, blended, difference).reshape(batch, height, width, channels)
+        from dreamlab.ops.triangles.antialias_warp import antialias as implementation
+    return implementation(color, rast.detach(), pos, topology or build_topology(tri))

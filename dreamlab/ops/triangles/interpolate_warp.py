@@ -1,6 +1,6 @@
 # pyright: reportInvalidTypeForm=false, reportIndexIssue=false, reportArgumentType=false
 # pyright: reportCallIssue=false, reportOperatorIssue=false, reportReturnType=false
-"""Interpolation on Warp kernels, one thread a pixel, with the backward pass by hand.
+"""Interpolation on Warp kernels, with the backward pass by hand.
 
 Formulas and names are those of `dreamlab.ops.triangles.interpolate`; with d = dL/dvalue,
 
@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.warp_setup import launch_scatter, launch_split
+from dreamlab.ops.warp_setup import Runs, launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
 
@@ -39,6 +39,7 @@ def interpolate(attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:
 @no_type_check
 def value_kernel(
     start: wp.int32,
+    run: wp.int32,
     view_pixels: wp.int32,
     view_vertices: wp.int32,
     channels: wp.int32,
@@ -47,26 +48,30 @@ def value_kernel(
     rast: wp.array(dtype=wp.vec4),
     picture: wp.array(dtype=wp.float32),
 ):
-    """`view_vertices` is 0 if all views share their attributes."""
-    pixel = start + wp.tid()
-    seen = rast[pixel]
-    if seen[3] == 0.0:
-        return
-    first = pixel / view_pixels * view_vertices
-    corners = tri[wp.int32(seen[3]) - 1]
-    a = (first + corners[0]) * channels
-    b = (first + corners[1]) * channels
-    c = (first + corners[2]) * channels
-    third = 1.0 - seen[0] - seen[1]
-    for i in range(channels):
-        value = seen[0] * attr[a + i] + seen[1] * attr[b + i] + third * attr[c + i]
-        picture[pixel * channels + i] = value
+    """Fill `run` pixels of a view; `view_vertices` is 0 if all views share their attributes."""
+    first_pixel = (start + wp.tid()) * run
+    first = first_pixel / view_pixels * view_vertices
+    for pixel in range(first_pixel, first_pixel + run):
+        seen = rast[pixel]
+        if seen[3] == 0.0:
+            for i in range(channels):
+                picture[pixel * channels + i] = 0.0
+        else:
+            corners = tri[wp.int32(seen[3]) - 1]
+            a = (first + corners[0]) * channels
+            b = (first + corners[1]) * channels
+            c = (first + corners[2]) * channels
+            third = 1.0 - seen[0] - seen[1]
+            for i in range(channels):
+                value = seen[0] * attr[a + i] + seen[1] * attr[b + i] + third * attr[c + i]
+                picture[pixel * channels + i] = value
 
 
 @wp.kernel(enable_backward=False)
 @no_type_check
-def weight_gradient_kernel(
+def gradient_kernel(
     start: wp.int32,
+    run: wp.int32,
     view_pixels: wp.int32,
     view_vertices: wp.int32,
     channels: wp.int32,
@@ -75,48 +80,31 @@ def weight_gradient_kernel(
     rast: wp.array(dtype=wp.vec4),
     to_picture: wp.array(dtype=wp.float32),
     to_rast: wp.array(dtype=wp.vec4),
-):
-    pixel = start + wp.tid()
-    seen = rast[pixel]
-    if seen[3] == 0.0:
-        return
-    first = pixel / view_pixels * view_vertices
-    corners = tri[wp.int32(seen[3]) - 1]
-    a = (first + corners[0]) * channels
-    b = (first + corners[1]) * channels
-    c = (first + corners[2]) * channels
-    to_first = wp.float32(0.0)
-    to_second = wp.float32(0.0)
-    for i in range(channels):
-        d = to_picture[pixel * channels + i]
-        to_first += d * (attr[a + i] - attr[c + i])
-        to_second += d * (attr[b + i] - attr[c + i])
-    to_rast[pixel] = wp.vec4(to_first, to_second, 0.0, 0.0)
-
-
-@wp.kernel(enable_backward=False)
-@no_type_check
-def attribute_gradient_kernel(
-    start: wp.int32,
-    view_pixels: wp.int32,
-    view_vertices: wp.int32,
-    channels: wp.int32,
-    tri: wp.array(dtype=wp.vec3i),
-    rast: wp.array(dtype=wp.vec4),
-    to_picture: wp.array(dtype=wp.float32),
     to_attr: wp.array(dtype=wp.float32),
 ):
-    pixel = start + wp.tid()
-    seen = rast[pixel]
-    if seen[3] == 0.0:
-        return
-    first = pixel / view_pixels * view_vertices
-    corners = tri[wp.int32(seen[3]) - 1]
-    weights = wp.vec3(seen[0], seen[1], 1.0 - seen[0] - seen[1])
-    for i in range(channels):
-        d = to_picture[pixel * channels + i]
-        for k in range(3):
-            wp.atomic_add(to_attr, (first + corners[k]) * channels + i, weights[k] * d)
+    """Store the gradient to the weights of `run` pixels, and add that to the attributes."""
+    first_pixel = (start + wp.tid()) * run
+    first = first_pixel / view_pixels * view_vertices
+    for pixel in range(first_pixel, first_pixel + run):
+        seen = rast[pixel]
+        if seen[3] == 0.0:
+            to_rast[pixel] = wp.vec4(0.0, 0.0, 0.0, 0.0)
+        else:
+            corners = tri[wp.int32(seen[3]) - 1]
+            a = (first + corners[0]) * channels
+            b = (first + corners[1]) * channels
+            c = (first + corners[2]) * channels
+            third = 1.0 - seen[0] - seen[1]
+            to_first = wp.float32(0.0)
+            to_second = wp.float32(0.0)
+            for i in range(channels):
+                d = to_picture[pixel * channels + i]
+                to_first += d * (attr[a + i] - attr[c + i])
+                to_second += d * (attr[b + i] - attr[c + i])
+                wp.atomic_add(to_attr, a + i, seen[0] * d)
+                wp.atomic_add(to_attr, b + i, seen[1] * d)
+                wp.atomic_add(to_attr, c + i, third * d)
+            to_rast[pixel] = wp.vec4(to_first, to_second, 0.0, 0.0)
 
 
 class _Interpolate(Function):
@@ -124,13 +112,15 @@ class _Interpolate(Function):
 
     @staticmethod
     def forward(ctx: Any, attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:
+        batch, height, width, _ = rast.shape
         channels = attr.shape[-1]
-        picture = rast.new_zeros(*rast.shape[:3], channels)
-        ctx.sizes = [
-            rast.shape[1] * rast.shape[2], 0 if attr.ndim == 2 else attr.shape[1], channels
-        ]  # fmt: skip
-        inputs = [*ctx.sizes, tri, attr.view(-1), rast.view(-1, 4), picture.view(-1)]
-        launch_split(value_kernel, rast[..., 0].numel(), inputs, rast.device)
+        size = (batch, height, width, channels)
+        picture = torch.empty(size, dtype=rast.dtype, device=rast.device)
+        runs = pixel_runs(batch * height * width, width, rast.device)
+        sizes = [runs.length, height * width, 0 if attr.ndim == 2 else attr.shape[1], channels]
+        inputs = [*sizes, tri, attr, rast, picture]
+        launch_split(value_kernel, runs.count, inputs, rast.device, grain=runs.grain)
+        ctx.runs, ctx.sizes = runs, sizes
         ctx.save_for_backward(attr, rast, tri)
         return picture
 
@@ -138,16 +128,11 @@ class _Interpolate(Function):
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         attr, rast, tri = ctx.saved_tensors
-        to_picture = cotangents[0].contiguous().view(-1)
-        pixels = rast[..., 0].numel()
-        to_attr = to_rast = None
-        if ctx.needs_input_grad[1]:
-            to_rast = torch.zeros_like(rast)
-            inputs = [*ctx.sizes, tri, attr.view(-1), rast, to_picture, to_rast]
-            launch_split(weight_gradient_kernel, pixels, inputs, rast.device)
-        if ctx.needs_input_grad[0]:
-            inputs = [*ctx.sizes, tri, rast, to_picture]
-            to_attr = launch_scatter(
-                attribute_gradient_kernel, pixels, inputs, tuple(attr.shape), rast.device
-            )
+        runs: Runs = ctx.runs
+        to_rast = torch.empty_like(rast)
+        inputs = [*ctx.sizes, tri, attr, rast, cotangents[0].contiguous(), to_rast]
+        shape = tuple(attr.shape)
+        to_attr = launch_scatter(
+            gradient_kernel, runs.count, inputs, shape, rast.device, grain=runs.grain
+        )
         return to_attr, to_rast, None

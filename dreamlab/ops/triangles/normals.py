@@ -15,7 +15,7 @@ def face_normals(
     vertices: Float[Tensor, "vertices 3"], tri: Int[Tensor, "triangles 3"]
 ) -> Float[Tensor, "triangles 3"]:
     """Return N_f, twice as long as the triangle's area; differentiable."""
-    a, b, c = (vertices[tri[:, k]] for k in range(3))
+    a, b, c = vertices.index_select(0, tri.flatten()).view(-1, 3, 3).unbind(dim=1)
     return torch.linalg.cross(b - a, c - a)
 
 

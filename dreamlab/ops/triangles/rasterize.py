@@ -61,11 +61,13 @@ def rasterize(
             f"got {len(tri)} triangles; at most {MAX_TRIANGLES - 1} can be told apart.",
             "simplify the mesh.",
         )
-    if len(tri) and not 0 <= int(tri.min()) <= int(tri.max()) < pos.shape[1]:
-        raise InputError(
-            f"triangles name vertices {int(tri.min())} to {int(tri.max())} of {pos.shape[1]}.",
-            "check the faces of the mesh.",
-        )
+    if len(tri):
+        least, greatest = torch.stack(tri.aminmax()).tolist()
+        if not 0 <= least <= greatest < pos.shape[1]:
+            raise InputError(
+                f"triangles name vertices {least} to {greatest} of {pos.shape[1]}.",
+                "check the faces of the mesh.",
+            )
     if name == "reference":
         from dreamlab.ops.triangles.rasterize_reference import rasterize as implementation
     elif name == "warp":

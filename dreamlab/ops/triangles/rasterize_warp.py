@@ -3,10 +3,11 @@
 # pyright: reportAttributeAccessIssue=false
 """Rasterization on Warp kernels, with the backward pass by hand.
 
-Formulas and names are those of `dreamlab.ops.triangles.rasterize`. Three passes: the boxes around
-triangles; triangles into a z-buffer, whose 64-bit keys hold z / w above the triangle number, so
-that the least key is the nearest triangle; pixels to weights. On a CPU the z-buffer is cut into
-strips of rows, each of which visits all triangles: no two threads share a pixel.
+Formulas and names are those of `dreamlab.ops.triangles.rasterize`. Three passes: where vertices are
+seen; triangles, pixel by pixel of the box around them, into a z-buffer, whose 64-bit keys hold
+z / w above the triangle number, so that the least key is the nearest triangle; pixels to weights.
+On a CPU the z-buffer is cut into strips of rows, one a thread, each of which visits all triangles:
+no two threads share a pixel.
 
 With g_k = dL/db_k (g_2 = 0), S = e_0 + e_1 + e_2 and q_k = (g_k - sum_i g_i b_i) / S = dL/de_k,
 
@@ -24,7 +25,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.warp_setup import launch_scatter, launch_split
+from dreamlab.ops.triangles.places_warp import find_places
+from dreamlab.ops.warp_setup import launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
 
@@ -96,46 +98,48 @@ def ordered(value: wp.float32):
     return wp.uint64(bits | (wp.uint32(1) << wp.uint32(31)))
 
 
-@wp.kernel(enable_backward=False)
+@wp.func
 @no_type_check
-def bound_kernel(
-    start: wp.int32,
-    vertices: wp.int32,
-    triangles: wp.int32,
-    height: wp.int32,
-    width: wp.int32,
-    pos: wp.array(dtype=wp.vec4),
-    tri: wp.array(dtype=wp.vec3i),
-    boxes: wp.array(dtype=wp.vec4i),
-):
-    """Store first column, last column, first row, last row of every triangle of every view."""
-    item = start + wp.tid()
-    t = tri[item % triangles]
-    first = item / triangles * vertices
-    low = wp.vec2(1.0e9, 1.0e9)
-    high = wp.vec2(-1.0e9, -1.0e9)
-    front = wp.int32(0)
-    for k in range(3):
-        v = pos[first + t[k]]
-        if v[3] > 1.0e-6:
-            front += 1
-            x = (v[0] / v[3] + 1.0) * 0.5 * wp.float32(width) - 0.5
-            y = (v[1] / v[3] + 1.0) * 0.5 * wp.float32(height) - 0.5
-            low = wp.vec2(wp.min(low[0], x), wp.min(low[1], y))
-            high = wp.vec2(wp.max(high[0], x), wp.max(high[1], y))
-    box = wp.vec4i(0, width - 1, 0, height - 1)
-    if front == 0:
-        box = wp.vec4i(0, -1, 0, -1)
-    if front == 3:
-        # a margin for rounding; pixels outside the triangle are refused later
-        limit = wp.float32(1 << 20)
-        box = wp.vec4i(
-            wp.max(wp.int32(wp.ceil(wp.clamp(low[0] - 1.0e-3, -limit, limit))), 0),
-            wp.min(wp.int32(wp.floor(wp.clamp(high[0] + 1.0e-3, -limit, limit))), width - 1),
-            wp.max(wp.int32(wp.ceil(wp.clamp(low[1] - 1.0e-3, -limit, limit))), 0),
-            wp.min(wp.int32(wp.floor(wp.clamp(high[1] + 1.0e-3, -limit, limit))), height - 1),
+def is_before(place: wp.vec3):
+    """Return whether a vertex is before the camera."""
+    return place[2] == place[2]
+
+
+@wp.func
+@no_type_check
+def first_pixel(a: wp.float32, b: wp.float32, c: wp.float32):
+    """Return the first centre that a triangle can cover along an axis; a margin for rounding."""
+    limit = wp.float32(1 << 20)
+    low = wp.min(wp.min(a, b), c) - 1.0e-3
+    return wp.max(wp.int32(wp.ceil(wp.clamp(low, -limit, limit))), 0)
+
+
+@wp.func
+@no_type_check
+def last_pixel(a: wp.float32, b: wp.float32, c: wp.float32, count: wp.int32):
+    """Return the last centre that a triangle can cover along an axis; a margin for rounding."""
+    limit = wp.float32(1 << 20)
+    high = wp.max(wp.max(a, b), c) + 1.0e-3
+    return wp.min(wp.int32(wp.floor(wp.clamp(high, -limit, limit))), count - 1)
+
+
+@wp.func
+@no_type_check
+def box_of(a: wp.vec3, b: wp.vec3, c: wp.vec3, height: wp.int32, width: wp.int32):
+    """Return first column, last column, first row, last row around a triangle's corners.
+
+    Pixels of the box that are outside the triangle are refused later.
+    """
+    if is_before(a) and is_before(b) and is_before(c):
+        return wp.vec4i(
+            first_pixel(a[0], b[0], c[0]),
+            last_pixel(a[0], b[0], c[0], width),
+            first_pixel(a[1], b[1], c[1]),
+            last_pixel(a[1], b[1], c[1], height),
         )
-    boxes[item] = box
+    if is_before(a) or is_before(b) or is_before(c):
+        return wp.vec4i(0, width - 1, 0, height - 1)
+    return wp.vec4i(0, -1, 0, -1)
 
 
 @wp.kernel(enable_backward=False)
@@ -143,47 +147,49 @@ def bound_kernel(
 def depth_kernel(
     start: wp.int32,
     length: wp.int32,
+    batch: wp.int32,
     vertices: wp.int32,
-    triangles: wp.int32,
     height: wp.int32,
     width: wp.int32,
     pos: wp.array(dtype=wp.vec4),
+    places: wp.array(dtype=wp.vec3),
     tri: wp.array(dtype=wp.vec3i),
-    boxes: wp.array(dtype=wp.vec4i),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Put one triangle of one view into the rows [start, start + length) of the z-buffer."""
-    item = wp.tid()
-    box = boxes[item]
-    low = wp.max(box[2], start)
-    high = wp.min(box[3], start + length - 1)
-    if low > high or box[0] > box[1]:
-        return
-    view = item / triangles
-    t = tri[item % triangles]
-    a = pos[view * vertices + t[0]]
-    b = pos[view * vertices + t[1]]
-    c = pos[view * vertices + t[2]]
-    for row in range(low, high + 1):
-        y = center(row, height)
-        for column in range(box[0], box[1] + 1):
-            e = edges(a, b, c, t, center(column, width), y)
-            total = e[0] + e[1] + e[2]
-            if total < 0.0:
-                e = -e
-                total = -total
-            if total > 0.0 and e[0] >= 0.0 and e[1] >= 0.0 and e[2] >= 0.0:
-                z = (e[0] * a[2] + e[1] * b[2] + e[2] * c[2]) / total
-                w = (e[0] * a[3] + e[1] * b[3] + e[2] * c[3]) / total
-                if w > 0.0 and wp.abs(z) <= w:
-                    key = (ordered(z / w) << wp.uint64(32)) | wp.uint64(item % triangles)
-                    wp.atomic_min(keys, (view * height + row) * width + column, key)
+    """Put one triangle of all views into the rows [start, start + length) of their z-buffers."""
+    triangle = wp.tid()
+    t = tri[triangle]
+    for view in range(batch):
+        i = view * vertices + t[0]
+        j = view * vertices + t[1]
+        k = view * vertices + t[2]
+        box = box_of(places[i], places[j], places[k], height, width)
+        low = wp.max(box[2], start)
+        high = wp.min(box[3], start + length - 1)
+        if low <= high and box[0] <= box[1]:
+            a = pos[i]
+            b = pos[j]
+            c = pos[k]
+            for row in range(low, high + 1):
+                y = center(row, height)
+                for column in range(box[0], box[1] + 1):
+                    e = edges(a, b, c, t, center(column, width), y)
+                    total = e[0] + e[1] + e[2]
+                    least = wp.min(wp.min(e[0], e[1]), e[2])
+                    greatest = wp.max(wp.max(e[0], e[1]), e[2])
+                    if least * greatest >= 0.0 and total != 0.0:
+                        z = (e[0] * a[2] + e[1] * b[2] + e[2] * c[2]) / total
+                        w = (e[0] * a[3] + e[1] * b[3] + e[2] * c[3]) / total
+                        if w > 0.0 and wp.abs(z) <= w:
+                            key = (ordered(z / w) << wp.uint64(32)) | wp.uint64(triangle)
+                            wp.atomic_min(keys, (view * height + row) * width + column, key)
 
 
 @wp.kernel(enable_backward=False)
 @no_type_check
 def weight_kernel(
     start: wp.int32,
+    run: wp.int32,
     vertices: wp.int32,
     height: wp.int32,
     width: wp.int32,
@@ -192,21 +198,27 @@ def weight_kernel(
     keys: wp.array(dtype=wp.uint64),
     rast: wp.array(dtype=wp.vec4),
 ):
-    pixel = start + wp.tid()
-    key = keys[pixel]
-    if key == wp.uint64(0xFFFFFFFFFFFFFFFF):
-        return
-    index = wp.int32(key & wp.uint64(0xFFFFFFFF))
-    t = tri[index]
-    first = pixel / (height * width) * vertices
-    a = pos[first + t[0]]
-    b = pos[first + t[1]]
-    c = pos[first + t[2]]
-    e = edges(a, b, c, t, center(pixel % width, width), center(pixel / width % height, height))
-    weight = e / (e[0] + e[1] + e[2])
-    z = weight[0] * a[2] + weight[1] * b[2] + weight[2] * c[2]
-    w = weight[0] * a[3] + weight[1] * b[3] + weight[2] * c[3]
-    rast[pixel] = wp.vec4(weight[0], weight[1], z / w, wp.float32(index + 1))
+    """Turn the keys of `run` pixels of a row into what they see."""
+    pixel = (start + wp.tid()) * run
+    line = pixel / width
+    column = pixel - line * width
+    view = line / height
+    y = center(line - view * height, height)
+    for i in range(run):
+        key = keys[pixel + i]
+        if key == wp.uint64(0xFFFFFFFFFFFFFFFF):
+            rast[pixel + i] = wp.vec4(0.0, 0.0, 0.0, 0.0)
+        else:
+            index = wp.int32(key & wp.uint64(0xFFFFFFFF))
+            t = tri[index]
+            a = pos[view * vertices + t[0]]
+            b = pos[view * vertices + t[1]]
+            c = pos[view * vertices + t[2]]
+            e = edges(a, b, c, t, center(column + i, width), y)
+            weight = e / (e[0] + e[1] + e[2])
+            z = weight[0] * a[2] + weight[1] * b[2] + weight[2] * c[2]
+            w = weight[0] * a[3] + weight[1] * b[3] + weight[2] * c[3]
+            rast[pixel + i] = wp.vec4(weight[0], weight[1], z / w, wp.float32(index + 1))
 
 
 @wp.func
@@ -230,6 +242,7 @@ def add(
 @no_type_check
 def gradient_kernel(
     start: wp.int32,
+    run: wp.int32,
     vertices: wp.int32,
     height: wp.int32,
     width: wp.int32,
@@ -239,24 +252,28 @@ def gradient_kernel(
     to_rast: wp.array(dtype=wp.vec4),
     to_pos: wp.array(dtype=wp.float32),
 ):
-    pixel = start + wp.tid()
-    seen = rast[pixel]
-    g = to_rast[pixel]
-    if seen[3] == 0.0 or (g[0] == 0.0 and g[1] == 0.0):
-        return
-    t = tri[wp.int32(seen[3]) - 1]
-    first = pixel / (height * width) * vertices
-    x = center(pixel % width, width)
-    y = center(pixel / width % height, height)
-    p = moved(pos[first + t[0]], x, y)
-    q = moved(pos[first + t[1]], x, y)
-    r = moved(pos[first + t[2]], x, y)
-    total = cross(q, r) + cross(r, p) + cross(p, q)
-    mean = g[0] * seen[0] + g[1] * seen[1]
-    to_e = wp.vec3(g[0] - mean, g[1] - mean, -mean) / total
-    add(to_pos, first + t[0], to_e[2] * turned(q) - to_e[1] * turned(r), x, y)
-    add(to_pos, first + t[1], to_e[0] * turned(r) - to_e[2] * turned(p), x, y)
-    add(to_pos, first + t[2], to_e[1] * turned(p) - to_e[0] * turned(q), x, y)
+    """Add what `run` pixels of a row say of the corners of the triangles that they see."""
+    pixel = (start + wp.tid()) * run
+    line = pixel / width
+    column = pixel - line * width
+    view = line / height
+    first = view * vertices
+    y = center(line - view * height, height)
+    for i in range(run):
+        seen = rast[pixel + i]
+        g = to_rast[pixel + i]
+        if seen[3] != 0.0 and (g[0] != 0.0 or g[1] != 0.0):
+            t = tri[wp.int32(seen[3]) - 1]
+            x = center(column + i, width)
+            p = moved(pos[first + t[0]], x, y)
+            q = moved(pos[first + t[1]], x, y)
+            r = moved(pos[first + t[2]], x, y)
+            total = cross(q, r) + cross(r, p) + cross(p, q)
+            mean = g[0] * seen[0] + g[1] * seen[1]
+            to_e = wp.vec3(g[0] - mean, g[1] - mean, -mean) / total
+            add(to_pos, first + t[0], to_e[2] * turned(q) - to_e[1] * turned(r), x, y)
+            add(to_pos, first + t[1], to_e[0] * turned(r) - to_e[2] * turned(p), x, y)
+            add(to_pos, first + t[2], to_e[1] * turned(p) - to_e[0] * turned(q), x, y)
 
 
 class _Rasterize(Function):
@@ -266,17 +283,23 @@ class _Rasterize(Function):
     def forward(ctx: Any, pos: Tensor, tri: Tensor, resolution: tuple[int, int]) -> Tensor:
         batch, vertices = pos.shape[:2]
         height, width = resolution
-        items = batch * len(tri)
-        boxes = torch.empty(items, 4, dtype=torch.int32, device=pos.device)
+        places = find_places(pos, height, width)
         keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=pos.device)
-        rast = pos.new_zeros(batch, height, width, 4)
-        sizes = [vertices, len(tri), height, width]
-        launch_split(bound_kernel, items, [*sizes, pos, tri, boxes], pos.device)
-        if items:
-            inputs = [*sizes, pos, tri, boxes, keys]
-            launch_split(depth_kernel, height, inputs, pos.device, tasks=lambda _: items, grain=8)
-        inputs = [vertices, height, width, pos, tri, keys, rast.view(-1, 4)]
-        launch_split(weight_kernel, len(keys), inputs, pos.device)
+        if len(tri):
+            inputs = [batch, vertices, height, width, pos, places, tri, keys]
+            launch_split(
+                depth_kernel,
+                height,
+                inputs,
+                pos.device,
+                tasks=lambda _: len(tri),
+                ranges_per_thread=1,
+                grain=8,
+            )
+        rast = torch.empty(batch, height, width, 4, dtype=pos.dtype, device=pos.device)
+        runs = pixel_runs(len(keys), width, pos.device)
+        inputs = [runs.length, vertices, height, width, pos, tri, keys, rast]
+        launch_split(weight_kernel, runs.count, inputs, pos.device, grain=runs.grain)
         ctx.save_for_backward(pos, tri, rast)
         return rast
 
@@ -285,9 +308,11 @@ class _Rasterize(Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         pos, tri, rast = ctx.saved_tensors
         batch, height, width, _ = rast.shape
-        to_rast = cotangents[0].contiguous()
-        inputs = [pos.shape[1], height, width, pos, tri, rast, to_rast]
+        runs = pixel_runs(batch * height * width, width, pos.device)
+        inputs = [runs.length, pos.shape[1], height, width, pos, tri, rast]
+        inputs.append(cotangents[0].contiguous())
+        shape = tuple(pos.shape)
         to_pos = launch_scatter(
-            gradient_kernel, batch * height * width, inputs, tuple(pos.shape), pos.device
+            gradient_kernel, runs.count, inputs, shape, pos.device, grain=runs.grain
         )
         return to_pos, None, None

@@ -144,22 +144,16 @@ def marching_tetrahedra(
     case = case_table().to(code.device)[code]
     owner, pick = torch.nonzero(case[..., 0] >= 0, as_tuple=True)
     sides = torch.tensor(EDGES, device=code.device)[case[owner, pick]]
-    first, second = tetrahedra[owner[:, None, None], sides].unbind(dim=-1)
-    number = _edge_number(first, second, grid)
-    is_used = torch.zeros(16 * (grid.resolution + 1) ** 3, dtype=torch.bool, device=number.device)
-    is_used[number] = True
-    used = torch.nonzero(is_used)[:, 0]
-    index = torch.empty_like(is_used, dtype=torch.int64)
-    index[used] = torch.arange(len(used), device=used.device)
-    tri = index[number]
+    corners = (4 * owner[:, None, None] + sides).flatten()
+    first, second = tetrahedra.flatten().index_select(0, corners).view(-1, 2).unbind(dim=1)
+    used, tri = torch.unique(_edge_number(first, second, grid), return_inverse=True)
     edges = torch.empty(len(used), 2, dtype=torch.int64, device=used.device)
-    ends = torch.stack([torch.minimum(first, second), torch.maximum(first, second)], dim=-1)
-    edges[tri.flatten()] = ends.flatten(end_dim=-2)
+    edges[tri] = torch.stack([torch.minimum(first, second), torch.maximum(first, second)], dim=1)
     a, b = edges.unbind(dim=1)
-    t = distance[a] / (distance[a] - distance[b])
+    t = distance.index_select(0, a) / (distance.index_select(0, a) - distance.index_select(0, b))
     t = t.clamp(MARGIN, 1 - MARGIN)[:, None]
     start = positions[a]
-    return Surface(start + t * (positions[b] - start), tri, edges)
+    return Surface(start + t * (positions[b] - start), tri.view(-1, 3), edges)
 
 
 def _edge_number(
@@ -178,29 +172,47 @@ def _edge_number(
 def _crossed(
     inside: Bool[Tensor, " grid_vertices"], grid: TetrahedralGrid
 ) -> Int[Tensor, "tetrahedra 4"]:
-    """Return the tetrahedra, of positive volume, that have vertices on both sides."""
+    """Return the tetrahedra, of positive volume, that have vertices on both sides.
+
+    They are looked for at the faces, few, whose corners and centres beside them differ.
+    """
     n = grid.resolution
     number = torch.arange(grid.num_vertices, device=inside.device)
     found: list[Tensor] = []
     for turn in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
         # axis a first, then b and c, a right-handed order; faces lie across a
         signs, numbers = (_Slices.of(values, n, turn) for values in (inside, number))
-        for a, b, c, d in _TETRAHEDRA:
-            corners = [(s.pick(a), s.pick(b), s.pick(c), s.pick(d)) for s in (signs, numbers)]
-            p, q, r, t = corners[0]
-            places = torch.nonzero((p | q | r | t) & ~(p & q & r & t), as_tuple=True)
-            found.append(torch.stack([x[places] for x in corners[1]], dim=1))
-    return torch.cat(found)
+        for around, tetrahedra in _AT_FACES:
+            places = _where_they_differ([signs.pick(name) for name in around])
+            corners = torch.stack([numbers.pick(name)[places] for name in around], dim=1)
+            found.append(corners[:, torch.tensor(tetrahedra, device=inside.device)].view(-1, 4))
+    tetrahedra = torch.cat(found)
+    ends = inside[tetrahedra]
+    return tetrahedra[ends.any(dim=1) & ~ends.all(dim=1)]
 
 
-_TETRAHEDRA = (
+def _where_they_differ(signs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the places, an index for each axis, where not all of several arrays are the same."""
+    first, *others = signs
+    differs = torch.zeros_like(first)
+    for other in others:
+        differs |= first ^ other
+    return torch.nonzero(differs, as_tuple=True)
+
+
+_Corners = tuple[int, int, int, int]
+_AT_FACES: tuple[tuple[tuple[str, ...], tuple[_Corners, ...]], ...] = (
     # between the centres on the two sides of a face, around it
-    *(("below", "above", f"inner {m}", f"inner {(m + 1) % 4}") for m in range(4)),
+    (
+        ("below", "above", "inner 0", "inner 1", "inner 2", "inner 3"),
+        ((0, 1, 2, 3), (0, 1, 3, 4), (0, 1, 4, 5), (0, 1, 5, 2)),
+    ),
     # between a face on the border and the centre of its cell
-    *(("first", f"low {0}", f"low {i}", f"low {j}") for i, j in ((2, 1), (3, 2))),
-    *(("last", f"high {0}", f"high {i}", f"high {j}") for i, j in ((1, 2), (2, 3))),
+    (("first", "low 0", "low 1", "low 2", "low 3"), ((0, 1, 3, 2), (0, 1, 4, 3))),
+    (("last", "high 0", "high 1", "high 2", "high 3"), ((0, 1, 2, 3), (0, 1, 3, 4))),
 )
-"""Corners of all tetrahedra at the faces across an axis, by the names of `_Slices.pick`."""
+"""Vertices around a face across an axis, by the names of `_Slices.pick`, and which of them are the
+corners of its tetrahedra."""
 
 
 @dataclass(frozen=True)

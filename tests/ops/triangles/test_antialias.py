@@ -7,7 +7,9 @@ import torch
 from closeness import assert_gradients_agree, assert_values_agree, fast_backends
 from triangle_views import DISTANCE, FOCAL, cameras, loose_triangles, sphere, to_clip
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.topology import build_topology
+from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.antialias import antialias
 from dreamlab.ops.triangles.rasterize import rasterize
 
@@ -82,28 +84,99 @@ def test_the_gradient_is_that_of_the_picture_itself():
     assert torch.autograd.gradcheck(run, (color, pos), eps=1e-7, atol=1e-5)
 
 
+def blended(pos, tri, size, backend, channels=3):
+    """Made-up colours, antialiased, and the gradients of a made-up loss to them and to `pos`."""
+    pos = pos.detach().requires_grad_()
+    rast = rasterize(pos, tri, size, backend="reference").detach()
+    draw = torch.Generator().manual_seed(0)
+    color = torch.rand(*size, channels, generator=draw).to(pos)[None].repeat(len(pos), 1, 1, 1)
+    color.requires_grad_()
+    picture = antialias(color, rast, pos, tri, backend=backend)
+    upstream = torch.sin(torch.arange(1.0, 1 + picture[0].numel())).view_as(picture[0]).to(pos)
+    return picture, *torch.autograd.grad((picture * upstream).sum(), (color, pos)), color
+
+
+def border_cases():
+    """Pictures whose edge an outline meets: too near, to one side, around and behind the camera."""
+    vertices, tri = sphere(3)
+    yield to_clip(vertices * 1.3, cameras(2)), tri
+    yield to_clip(0.7 * vertices + torch.tensor([0.0, 1.1, 0.3]), cameras(3)), tri
+    # a ribbon from behind the camera to far beyond the object, and one across the whole picture
+    corners = torch.tensor([[9.0, -0.4, 0], [9, 0.5, 0.2], [-9, 0.4, 0], [-9, -0.5, 0.1]])
+    across = corners[:, [1, 0, 2]]
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    views = cameras(2, elevation=3.0)
+    yield to_clip(torch.cat([corners, across]), views), torch.cat([faces, faces + 4])
+
+
 @pytest.mark.parametrize("backend_and_device", fast_backends("antialias"))
-def test_fast_and_reference_agree(backend_and_device):
+@pytest.mark.parametrize("scene", ["sphere", "loose", 0, 1, 2])
+def test_fast_and_reference_agree(backend_and_device, scene):
     backend, device = backend_and_device
     if backend == "nvdiffrast":
         pytest.skip("nvdiffrast has rules of its own for which edges count")
-    for vertices, tri in (sphere(3), loose_triangles(60)):
-        pos = to_clip(vertices, cameras(2)).to(device).requires_grad_()
-        tri = tri.to(device)
-        rast = rasterize(pos, tri, (40, 31), backend="reference").detach()
-        draw = torch.Generator().manual_seed(0)
-        color = torch.rand(2, 40, 31, 3, generator=draw).to(device).requires_grad_()
-        results = {}
-        for name in ("reference", backend):
-            picture = antialias(color, rast, pos, tri, backend=name)
-            upstream = torch.sin(torch.arange(1.0, 1 + picture.numel())).view_as(picture)
-            loss = (picture * upstream.to(device)).sum()
-            results[name] = picture, torch.autograd.grad(loss, (color, pos))
-        fast, reference = results[backend], results["reference"]
-        assert not torch.equal(fast[0], color)
+    if isinstance(scene, int):
+        pos, tri = list(border_cases())[scene]
+    else:
+        vertices, tri = sphere(3) if scene == "sphere" else loose_triangles(60)
+        pos = to_clip(vertices, cameras(2))
+    pos, tri = pos.to(device), tri.to(device)
+    for size, channels in (((40, 31), 3), ((19, 33), 1)):
+        fast, reference = (
+            blended(pos, tri, size, name, channels) for name in (backend, "reference")
+        )
+        assert not torch.equal(fast[0], fast[3])
         assert_values_agree(fast[0], reference[0])
-        assert_gradients_agree(fast[1][0], reference[1][0])
-        assert_gradients_agree(fast[1][1], reference[1][1])
+        assert_gradients_agree(fast[1], reference[1])
+        assert_gradients_agree(fast[2], reference[2])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_views_of_different_shapes_do_not_depend_on_each_other(backend):
+    """The same triangles: a ball, a long one, one that is not seen, one cut by the border."""
+    vertices, tri = sphere(3)
+    shapes = [
+        0.6 * vertices,
+        vertices * torch.tensor([0.3, 0.9, 0.5]),
+        0.3 * vertices + torch.tensor([0.0, 9.0, 0.0]),
+        0.8 * vertices + torch.tensor([0.0, 0.9, 0.9]),
+    ]
+    pos = torch.cat([to_clip(shape) for shape in shapes])
+    together = blended(pos, tri, (24, 30), backend)
+    alone = [blended(view[None], tri, (24, 30), backend) for view in pos]
+    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
+        assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_equal_edges_the_first_is_pulled(backend):
+    """Two triangles at the same place that share no vertex: the second is not there."""
+    corners = torch.tensor([[0.0, -0.5, -0.4], [0.1, 0.6, -0.3], [-0.1, 0.1, 0.7]])
+    pos = to_clip(torch.cat([corners, corners]))
+    _, _, to_pos, _ = blended(pos, torch.tensor([[0, 1, 2], [3, 4, 5]]), (32, 32), backend)
+    assert (to_pos[0, :3].abs().sum(dim=1) > 0).all()
+    assert not to_pos[0, 3:].any()
+
+
+def test_two_threads_draw_what_one_does():
+    """Edges and pixels enough that both are cut into ranges."""
+    vertices, tri = sphere(5)
+    pos = to_clip(0.7 * vertices)
+    one = blended(pos, tri, (96, 96), "warp")
+    torch.set_num_threads(2)
+    try:
+        two = blended(pos, tri, (96, 96), "warp")
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(two[0], one[0]) and torch.equal(two[1], one[1])
+    assert_gradients_agree(two[2], one[2])
+
+
+def test_wrong_input_is_named():
+    pos, tri = torch.zeros(1, 3, 4), torch.tensor([[0, 1, 2]])
+    rast, color = torch.zeros(1, 4, 4, 4), torch.zeros(1, 4, 4, 1)
+    with pytest.raises(InputError, match=r"float32, got torch.float64"):
+        antialias(color.double(), rast, pos, tri, backend="warp")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -169,3 +242,21 @@ def test_edges_of_an_open_or_branching_surface():
     assert topology.opposite[shared].tolist() == [[2, 3]]
     assert (topology.opposite[~shared, 1] == -1).all()
     assert len(build_topology(torch.zeros(0, 3, dtype=torch.int64)).edges) == 0
+
+
+def test_edges_are_named_by_32_bits_or_by_64():
+    """Two triangles at an edge, their vertices numbered low, and so high that 32 bits overflow."""
+    low = torch.tensor([[0, 1, 2], [2, 1, 3]])
+    names = torch.tensor([3, 46_341, 99_999, 1_000_000])
+    few, many = build_topology(low), build_topology(names[low])
+    assert torch.equal(many.edges, names[few.edges])
+    assert torch.equal(many.opposite, names[few.opposite].where(few.opposite >= 0, -1))
+    assert torch.equal(many.triangles, few.triangles)
+
+
+def test_moved_triangles_keep_their_edges():
+    vertices, tri = sphere(1)
+    before = Triangles(vertices, tri)
+    after = before.moved_to(2 * vertices)
+    assert after.topology is before.topology
+    assert torch.equal(after.vertices, 2 * vertices) and after.tri is tri

@@ -117,6 +117,23 @@ def test_views_do_not_depend_on_each_other(backend):
     assert torch.equal(together, torch.cat(alone))
 
 
+def test_two_threads_see_what_one_does():
+    """Rows enough for two strips, and pixels enough for two ranges."""
+    vertices, tri = sphere(4)
+    pos = to_clip(0.8 * vertices, cameras(2)).requires_grad_()
+    seen = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            rast = rasterize(pos, tri, (67, 71), backend="warp")
+            upstream = torch.sin(torch.arange(1.0, 1 + rast.numel())).view_as(rast)
+            seen[threads] = rast, torch.autograd.grad((rast * upstream)[..., :2].sum(), pos)[0]
+        finally:
+            torch.set_num_threads(1)
+    assert torch.equal(seen[1][0], seen[2][0])
+    assert_gradients_agree(seen[2][1], seen[1][1])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_and_slivers_are_not_seen(backend):
     pos = to_clip(torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5], [1.0, 1, 1]])).requires_grad_()

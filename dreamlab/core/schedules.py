@@ -3,6 +3,11 @@
 A *scalar* in a recipe is a number or a mapping `{from, to, begin, end, ease}`. `begin` and `end`
 are fractions of the stage in [0, 1]; before `begin` the value is `from`, after `end` it is `to`.
 There is one meaning only: steps are never counted here.
+
+Every number of guidance and of losses that says how much of something a step has (scales, weights,
+thresholds, strengths, shares, learning rates) is such a scalar. Numbers that say how many
+evaluations a step has (steps and strides of an inversion), what a network is, or how large
+something is, are not.
 """
 
 import math
@@ -56,6 +61,49 @@ Scalar = float | Schedule
 """A number, or a number that changes over the stage."""
 
 
-def value_at(scalar: Scalar, progress: float) -> float:
-    """Evaluate a scalar at `progress`, the fraction of the stage that is done, in [0, 1]."""
-    return scalar.at(progress) if isinstance(scalar, Schedule) else float(scalar)
+def value_at(scalar: Scalar, progress: float | None) -> float:
+    """Evaluate a scalar at `progress`, the fraction of the stage that is done, in [0, 1].
+
+    Raises:
+        ValueError: the scalar is a schedule, and the progress is not known (None).
+    """
+    if not isinstance(scalar, Schedule):
+        return float(scalar)
+    if progress is None:
+        raise ValueError(f"{scalar} has a value only at a progress of the stage")
+    return scalar.at(progress)
+
+
+def ends(scalar: Scalar) -> tuple[float, float]:
+    """Return the values between which those of a scalar lie: where it starts and where it stops."""
+    if isinstance(scalar, Schedule):
+        return scalar.start, scalar.stop
+    return float(scalar), float(scalar)
+
+
+def check_within(
+    name: str, scalar: Scalar, low: float, high: float = math.inf, *, strictly: bool = False
+) -> None:
+    """Refuse a scalar that leaves [low, high] at any progress.
+
+    Args:
+        name: of the setting, for the message.
+        scalar: its value.
+        low: smallest value that is allowed.
+        high: largest one.
+        strictly: neither of the two is allowed itself.
+
+    Raises:
+        ValueError: it leaves them; the message names the setting, the limits and its ends.
+    """
+    found = ends(scalar)
+    inside = [
+        low < x and (x < high or high == math.inf) if strictly else low <= x <= high for x in found
+    ]
+    if all(inside):
+        return
+    got = f"{found[0]:g}" if found[0] == found[1] else f"{found[0]:g} to {found[1]:g}"
+    if high == math.inf:
+        raise ValueError(f"{name} must be {'>' if strictly else '>='} {low:g}, got {got}")
+    where = f"strictly between {low:g} and {high:g}" if strictly else f"in [{low:g}, {high:g}]"
+    raise ValueError(f"{name} must lie {where}, got {got}")

@@ -7,9 +7,11 @@
     pgc-value    vae, every channel of a pixel clipped to c
     pgc-norm     vae, every pixel's gradient shortened to c
 
-Each route makes the same steps of the last stage of a recipe: same seed, views, noise levels and
-noise. At one step the gradient is kept, as it comes out of the encoder and as it goes on to the
-renderer. One view a step, so gradients are those of a single view (see `guidance.pgc`).
+Each route makes the same steps of the last stage of a recipe, as a run of it would (ControlNets and
+image prompt included): same seed, views, noise levels and noise. At one step the gradient is kept,
+as it comes out of the encoder and as it goes on to the renderer. One view a step, so gradients are
+those of a single view (see `guidance.pgc`); a model that judges several views at once has no such
+gradient and is refused.
 
 If no threshold c is given, it is the 90th percentile of the sizes of route vae at that step.
 
@@ -27,17 +29,18 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import DivergedError, InputError
+from dreamlab.core.locations import cache_dir
 from dreamlab.core.protocols import Adopting, Latent
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, GuidanceOutput
+from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_normals
 from dreamlab.guidance.pgc import PixelGradientConfig, clip_gradient, percentiles, sizes
-from dreamlab.guidance.prompts import Prompts
 from dreamlab.jobs.recipes import RunConfig, load_recipe
 from dreamlab.priors.base import Prior
-from dreamlab.priors.load import load_prior
-from dreamlab.systems import components
+from dreamlab.priors.load import sees_views_together
 from dreamlab.systems.assets import load_asset
+from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.handover import begin_with
+from dreamlab.systems.prior import load_for_stages
 from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
@@ -129,36 +132,60 @@ def compare(config: RoutesConfig, device: torch.device, moved: Moved) -> list[Co
         moved: is told what is running, and how much of it is done.
 
     Raises:
-        InputError: a recipe or the mesh is refused.
+        InputError: a recipe, its model or the mesh is refused; before anything is run.
         DivergedError: a step is not finite.
         MissingError: the prior cannot be had.
     """
     if config.mesh is not None and not config.mesh.is_file():
         raise InputError(f"{config.mesh} does not exist.", "give the path of a model.")
     plans = [load_recipe(name, prompt=config.prompt, seed=config.seed) for name in config.recipes]
+    for plan in plans:
+        _check_single_views(plan)
+    stages = [_last_stage(plan, config.steps)[1] for plan in plans]
     comparisons: list[Comparison] = []
     prior: Prior | None = None
     for i, plan in enumerate(plans):
         if prior is None or plan.prior != plans[i - 1].prior:
-            prior = load_prior(plan.prior, device)
+            asked = [s for s, p in zip(stages, plans, strict=True) if p.prior == plan.prior]
+            prior = load_for_stages(plan.prior, asked, device, plan.layout)
         comparisons.append(_compare(config, plan, prior, device, moved))
     return comparisons
+
+
+def _last_stage(plan: RunConfig, steps: int) -> tuple[str, StageConfig]:
+    """Return name and settings of the stage whose routes are compared."""
+    name, stage = list(plan.stages.items())[-1]
+    return name, replace(stage, steps=steps, views=1, start_from=None)
+
+
+def _check_single_views(plan: RunConfig) -> None:
+    """Refuse a recipe whose model judges several views at once.
+
+    Raises:
+        InputError: naming the recipe and the model.
+    """
+    if sees_views_together(plan.prior):
+        raise InputError(
+            f"routes are compared by the gradient of a single view, and {plan.prior.model}, the "
+            f"model of the recipe {plan.recipe}, judges several views of an object at once.",
+            "name a recipe whose model judges single views, such as toybox-texture or pgc.",
+        )
 
 
 def _compare(
     config: RoutesConfig, plan: RunConfig, prior: Prior, device: torch.device, moved: Moved
 ) -> Comparison:
-    name, stage = list(plan.stages.items())[-1]
-    stage = replace(stage, steps=config.steps, views=1, start_from=None)
-    prompts = Prompts.encode(prior, plan.prompt, plan.negative_prompt, stage.prompts)
+    name, stage = _last_stage(plan, config.steps)
     done: dict[str, Route] = {}
     threshold, painted = config.threshold, None
     for route in _order(stage):
         own = with_route(stage, route, prior, threshold)
-        run = _Run(Stage(name, own, None, seed=plan.seed, device=device), prior, prompts)
+        built = Stage(name, own, None, seed=plan.seed, device=device, layout=plan.layout)
+        run = _Run(built, prior, plan)
         if config.mesh is not None and isinstance(run.stage.representation, Adopting):
             painted = painted or _with_mesh(run.stage, config.mesh)  # its colours are fitted once
             run.stage.load_state(painted)
+        run.begin()
         done[route] = run.run(
             route, config.step_kept, lambda f, r=route: moved(f"{plan.recipe} {r}", f)
         )
@@ -214,7 +241,7 @@ class _Watched:
     """A rule whose gradient to the colours is kept, before it is clipped."""
 
     def __init__(self, rule: Guidance) -> None:
-        self.rule = rule
+        self.rule, self.needs_normals = rule, needs_normals(rule)
         self.gradient: Tensor | None = None
 
     def __call__(
@@ -231,12 +258,24 @@ class _Watched:
 class _Run:
     """One route being run."""
 
-    def __init__(self, stage: Stage, prior: Prior, prompts: Prompts) -> None:
+    def __init__(self, stage: Stage, prior: Prior, plan: RunConfig) -> None:
         self.stage = stage
-        rule = components.find("guidance", stage.config.guidance)
-        seen = prior_of(stage, prior)
-        self.watched = _Watched(rule.module.build(rule.config, seen, prompts))
-        stage.guidance = self.watched
+        stage.guidance = build_guidance(
+            stage.name,
+            stage.config,
+            prior_of(stage, prior),
+            prompt=plan.prompt,
+            negative_prompt=plan.negative_prompt,
+            seed=plan.seed,
+            cache_dir=cache_dir() / "text",
+            layout=plan.layout,
+        )
+        self.watched = _Watched(stage.guidance)
+
+    def begin(self) -> None:
+        """Watch the rule, when the stage has what it starts from."""
+        self.stage.keep_reference()
+        self.stage.guidance = self.watched
 
     def run(self, route: str, kept: int, moved: Callable[[float], None]) -> Route:
         """Make all steps."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.core.schedules import value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.guided import composed_noise
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import GuidedConfig, GuidedRule, Judgement, Views
@@ -32,13 +32,12 @@ LAST = 0.999
 class Config(GuidedConfig):
     """Settings of asynchronous score distillation."""
 
-    shift: float = 0.1
+    shift: Scalar = 0.1
     """d, the largest shift of time as a share of t - t_min."""
 
     def __post_init__(self) -> None:
         GuidedConfig.__post_init__(self)
-        if self.shift < 0:
-            raise ValueError(f"shift must be >= 0, got {self.shift}")
+        check_within("shift", self.shift, 0.0)
 
 
 class ASD(GuidedRule[Config]):
@@ -53,7 +52,8 @@ class ASD(GuidedRule[Config]):
     def formula(self, views: Views) -> Judgement:
         assert views.extra is not None
         t_min = value_at(self.config.timesteps.t_min, views.progress)
-        later = views.t + views.extra * self.config.shift * (views.t - t_min).clamp(min=0)
+        shift = value_at(self.config.shift, views.progress)
+        later = views.t + views.extra * shift * (views.t - t_min).clamp(min=0)
         later = later.clamp(max=LAST)
         alpha, sigma = self.prior.alpha_sigma(later)
         noisier = alpha * views.latents + sigma * views.noise

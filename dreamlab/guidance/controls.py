@@ -29,6 +29,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.priors.base import resize_square
 from dreamlab.priors.controlnet import Control
@@ -50,12 +51,11 @@ class ControlConfig:
     """An alias (sd15-depth, sd15-normal), a folder of diffusers, or a hub id."""
     sees: Shown = "depth"
     """Which picture of the render it is shown."""
-    strength: float = 1.0
+    strength: Scalar = 1.0
     """Factor of what it adds to the denoiser."""
 
     def __post_init__(self) -> None:
-        if self.strength < 0:
-            raise ValueError(f"strength must be >= 0, got {self.strength}")
+        check_within("strength", self.strength, 0.0)
 
 
 def check_controls(controls: Sequence[ControlConfig], where: str) -> None:
@@ -93,11 +93,13 @@ class ControlledPrompts(Prompts):
         )
         self.prompts, self.controls, self.side = prompts, controls, side
 
-    def for_views(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+    def for_views(
+        self, cameras: Cameras, render: Render | None = None, progress: float | None = None
+    ) -> ViewConditionings:
         """Return what the prior is to be told and shown for each of these views.
 
         Raises:
-            ValueError: there is no render.
+            ValueError: there is no render, or no progress where a strength is a schedule.
             InputError: it is not square, or lacks normals that are to be shown.
         """
         if render is None:
@@ -108,10 +110,10 @@ class ControlledPrompts(Prompts):
         ]
         control = Control(
             tuple(control.model for control in self.controls),
-            tuple(control.strength for control in self.controls),
+            tuple(value_at(control.strength, progress) for control in self.controls),
             torch.stack(pictures, dim=1).to(self.views),
         )
-        return replace(self.prompts.for_views(cameras, render), control=control)
+        return replace(self.prompts.for_views(cameras, render, progress), control=control)
 
 
 @torch.no_grad()

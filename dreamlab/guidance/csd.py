@@ -20,8 +20,8 @@ Score Distillation as a Bridge Between Image Distributions (2024).
 
 from dataclasses import dataclass
 
-from dreamlab.core.schedules import Scalar, value_at
-from dreamlab.guidance.guided import composed_noise
+from dreamlab.core.schedules import Scalar, check_within, ends, value_at
+from dreamlab.guidance.guided import ALL, GUIDED, Group, composed_noise
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import Judgement, Rule, RuleConfig, Views
 from dreamlab.priors.base import Prior
@@ -38,8 +38,14 @@ class Config(RuleConfig):
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
-        if not all(0.0 <= value_at(self.negative_share, end) <= 1.0 for end in (0.0, 1.0)):
-            raise ValueError(f"negative_share must stay in [0, 1], got {self.negative_share}")
+        check_within("negative_share", self.negative_share, 0.0, 1.0)
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        share = ends(self.negative_share)
+        if max(share) == 0:
+            return ("positive", "empty")
+        return GUIDED if min(share) == 1 else ALL
 
 
 class CSD(Rule[Config]):

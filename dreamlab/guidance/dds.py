@@ -60,7 +60,9 @@ class DDS(GuidedRule[Config]):
     def compare_with(self, prompts: Prompts) -> None:
         self._before = prompts
 
-    def refer(self, render: Render, cameras: Cameras, generator: torch.Generator) -> Reference:
+    def refer(
+        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> Reference:
         """Return z' and what y' is for these views.
 
         Raises:
@@ -71,7 +73,7 @@ class DDS(GuidedRule[Config]):
         same = torch.Generator().set_state(generator.get_state())
         with torch.no_grad():
             latents = self.encode(render.reference, same)
-        return Reference(latents, self._before.for_views(cameras, render.reference))
+        return Reference(latents, self._before.for_views(cameras, render.reference, progress))
 
     def formula(self, views: Views) -> Judgement:
         before = views.reference

@@ -25,6 +25,10 @@ from dreamlab.priors.base import Latents, PerView, Prior
 from dreamlab.priors.multi_view import group_size
 
 Form = Literal["noise", "x0"]
+Group = Literal["positive", "negative", "empty"]
+GUIDED: tuple[Group, ...] = ("positive", "negative")
+"""What classifier-free guidance predicts in one call."""
+ALL: tuple[Group, ...] = ("positive", "negative", "empty")
 
 
 def guided_noise(
@@ -48,7 +52,7 @@ def guided_noise(
         cfg_rescale: strength of `rescale`, in [0, 1].
         cfg_rescale_of: what is rescaled.
     """
-    scores, push = view_scores(prior, noisy, t, conditionings, ("positive", "negative"))
+    scores, push = view_scores(prior, noisy, t, conditionings, GUIDED)
     guided = compose(scores, {"positive": scale, "negative": 1 - scale})
     if push is not None:
         guided = guided + scale * push
@@ -97,9 +101,9 @@ def view_scores(
     prompt's. Without either, without `positive` or without wrong views there is no push (None).
     Every group comes back as one prediction a view, whoever shares the view.
     """
-    base = next((name for name in ("empty", "negative") if name in names), None)
+    base = base_of(names)
     groups = {name: getattr(conditionings, name) for name in names}
-    if base is None or "positive" not in names or not conditionings.away.shape[1]:
+    if base is None or not conditionings.away.shape[1]:
         scores = predict_scores(prior, noisy, t, groups, conditionings.control)
         return _shared(scores, conditionings), None
     groups["away"] = conditionings.away
@@ -107,6 +111,13 @@ def view_scores(
     scores["push"] = _pushes(scores["positive"], scores[base], scores.pop("away"), conditionings)
     shared = _shared(scores, conditionings)
     return shared, shared.pop("push")[:, 0]
+
+
+def base_of(names: Sequence[str]) -> str | None:
+    """Return the group at which directions start in a call of these groups, if there are any."""
+    if "positive" not in names:
+        return None
+    return next((name for name in ("empty", "negative") if name in names), None)
 
 
 def _pushes(

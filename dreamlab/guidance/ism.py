@@ -19,7 +19,7 @@ Source: Liang et al., LucidDreamer (2024), with the hyperparameters of its code.
 
 from dataclasses import dataclass
 
-from dreamlab.core.schedules import Scalar, Schedule, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.guided import composed_noise
 from dreamlab.guidance.inversion import FIRST, Times, invert, ladder
 from dreamlab.guidance.prompts import Prompts
@@ -41,12 +41,9 @@ class Config(GuidedConfig):
 
     def __post_init__(self) -> None:
         GuidedConfig.__post_init__(self)
-        ends = self.interval
-        ends = (ends.start, ends.stop) if isinstance(ends, Schedule) else (ends,)
-        if min(ends) <= 0 or not 0 < self.stride <= 1:
-            raise ValueError(
-                f"interval must be > 0 and stride in (0, 1], got {self.interval} and {self.stride}"
-            )
+        check_within("interval", self.interval, 0.0, strictly=True)
+        if not 0 < self.stride <= 1:
+            raise ValueError(f"stride must lie in (0, 1], got {self.stride}")
 
 
 class ISM(GuidedRule[Config]):

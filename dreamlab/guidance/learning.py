@@ -9,6 +9,22 @@ from torch import Tensor, nn
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.priors.base import Prior
+from dreamlab.priors.learned import LoraConfig
+
+
+@runtime_checkable
+class LearningConfig(Protocol):
+    """Settings of a guidance that learns, as far as they say what is trained."""
+
+    @property
+    def lora(self) -> LoraConfig:
+        """The adapters that are trained."""
+        ...
+
+    @property
+    def learned_model(self) -> str | None:
+        """The model whose network has them, as settings name it; None: the prior."""
+        ...
 
 
 @runtime_checkable

@@ -16,8 +16,8 @@ low-resolution, gloomy".
 
 from dataclasses import dataclass
 
-from dreamlab.core.schedules import Scalar, value_at
-from dreamlab.guidance.guided import composed_noise
+from dreamlab.core.schedules import Scalar, check_within, ends, value_at
+from dreamlab.guidance.guided import ALL, GUIDED, Group, composed_noise
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import Judgement, Rule, RuleConfig, Views
 from dreamlab.priors.base import Prior
@@ -29,13 +29,16 @@ class Config(RuleConfig):
 
     scale: Scalar = 7.5
     """s, the strength of the direction to the prompt."""
-    clean_below: float = 0.2
+    clean_below: Scalar = 0.2
     """t_c, the noise level below which e_0 stands alone."""
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
-        if not 0.0 <= self.clean_below <= 1.0:
-            raise ValueError(f"clean_below must lie in [0, 1], got {self.clean_below}")
+        check_within("clean_below", self.clean_below, 0.0, 1.0)
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        return GUIDED if ends(self.scale) == (1.0, 1.0) else ALL
 
 
 class NFSD(Rule[Config]):
@@ -43,7 +46,8 @@ class NFSD(Rule[Config]):
 
     def formula(self, views: Views) -> Judgement:
         s = value_at(self.config.scale, views.progress)
-        is_high = (views.t >= self.config.clean_below).float()[:, None, None, None]
+        clean_below = value_at(self.config.clean_below, views.progress)
+        is_high = (views.t >= clean_below).float()[:, None, None, None]
         residual = composed_noise(
             self.prior,
             views.noisy,

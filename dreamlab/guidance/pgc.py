@@ -43,7 +43,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dreamlab.core.render import Render
-from dreamlab.core.schedules import Scalar, Schedule, value_at
+from dreamlab.core.schedules import Scalar, check_within, ends, value_at
 from dreamlab.guidance.base import clip_values
 
 Policy = Literal["value", "norm2", "norm_inf", "soft", "global", "adaptive", "normalized"]
@@ -76,11 +76,10 @@ class PixelGradientConfig:
     def __post_init__(self) -> None:
         for name in PICTURES:
             threshold = getattr(self, name)
-            schedule = isinstance(threshold, Schedule)
-            ends = (threshold.start, threshold.stop) if schedule else (threshold,)
-            if not all(end is None or end > 0 for end in ends):
-                raise ValueError(f"the threshold {name} must be > 0, got {ends}")
-            if self.policy == "normalized" and math.inf in ends:
+            if threshold is None:
+                continue
+            check_within(f"the threshold {name}", threshold, 0.0, strictly=True)
+            if self.policy == "normalized" and math.inf in ends(threshold):
                 raise ValueError(f"the policy normalized needs a finite threshold {name}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {self.size}")

@@ -85,6 +85,11 @@ class PromptConfig:
         words = (self.front, self.side, self.back, self.overhead)
         return [prompt if self.view == "none" else self.phrase(prompt, word) for word in words]
 
+    @property
+    def repeats_prompt(self) -> bool:
+        """Whether there is a negative prompt for each prompt and each view."""
+        return self.negative is not None and "{prompt}" in self.negative
+
     def texts(self, prompt: str, negative: str) -> list[str]:
         """List all texts that the prior is told: the prompt for the four view words, the negative
         prompt and the empty one; then, if it repeats the prompt, the negative for the words.
@@ -93,14 +98,13 @@ class PromptConfig:
             prompt: what to make.
             negative: what to avoid, if the settings do not name another one.
         """
-        repeats = self.negative is not None and "{prompt}" in self.negative
         if self.negative is not None:
             negative = self.negative.replace("{prompt}", prompt)
         return [
             *self.phrases(prompt),
             negative,
             "",
-            *(self.phrases(negative) if repeats else []),
+            *(self.phrases(negative) if self.repeats_prompt else []),
         ]
 
 
@@ -193,14 +197,18 @@ class Prompts:
         told = prior if isinstance(prior, MultiView) else None
         return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views, told)
 
-    def for_views(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+    def for_views(
+        self, cameras: Cameras, render: Render | None = None, progress: float | None = None
+    ) -> ViewConditionings:
         """Return what the prior is to be told for each of these views.
 
         Args:
             cameras: of the views; a multi-view prior is told them too.
             render: what is seen; prompts of objects (`semantic.py`) need to know who is where.
+            progress: fraction of the stage that is done, in [0, 1]; schedules of what is told or
+                shown need it.
         """
-        texts = self.texts_for(cameras, render)
+        texts = self.texts_for(cameras, render, progress)
         if self.told_cameras is None:
             return texts
         with_cameras = self.told_cameras.with_cameras
@@ -212,7 +220,9 @@ class Prompts:
             away=with_cameras(texts.away, cameras),
         )
 
-    def texts_for(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+    def texts_for(
+        self, cameras: Cameras, render: Render | None = None, progress: float | None = None
+    ) -> ViewConditionings:
         """Return the embeddings for each of these views; arguments as of `for_views`."""
         num_views, device = len(cameras), self.views.device
         mixture = view_mixture(cameras, self.config).to(device)

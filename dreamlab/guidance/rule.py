@@ -31,9 +31,9 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
-from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.core.schedules import Scalar, check_within, ends, value_at
 from dreamlab.guidance import base
-from dreamlab.guidance.guided import Form, guided_noise
+from dreamlab.guidance.guided import ALL, GUIDED, Form, Group, guided_noise
 from dreamlab.guidance.pictures import Sees, check_sees, picture, shape_latents
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.guidance.timesteps import TimestepConfig, sample_timesteps
@@ -62,16 +62,19 @@ class RuleConfig:
     """Clip each value of the latents' gradient to so much; none: no clipping."""
 
     def __post_init__(self) -> None:
-        weights = [
-            value_at(w, end) for w in (self.latent_weight, self.image_weight) for end in (0.0, 1.0)
-        ]
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(
-                "latent_weight and image_weight must be >= 0, and one of them positive, "
-                f"got {self.latent_weight} and {self.image_weight}"
-            )
-        if self.sees == "shape" and max(weights[2:]) > 0:
+        for name in ("latent_weight", "image_weight"):
+            check_within(name, getattr(self, name), 0.0)
+        if max(*ends(self.latent_weight), *ends(self.image_weight)) == 0:
+            raise ValueError("latent_weight or image_weight must be positive, got 0 for both")
+        if self.gradient_clip is not None:
+            check_within("gradient_clip", self.gradient_clip, 0.0, strictly=True)
+        if self.sees == "shape" and max(ends(self.image_weight)) > 0:
             raise ValueError("image_weight must be 0 with sees 'shape', which is no image")
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        """Groups of conditionings in the rule's widest call of the denoiser, at any progress."""
+        return ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,18 @@ class GuidedConfig(RuleConfig):
 
     guidance_scale: Scalar = 7.5
     """s in e_0 + s (e_y - e_0); 1: no guidance."""
-    cfg_rescale: float = 0.0
+    cfg_rescale: Scalar = 0.0
     """How far the guided prediction's spread is brought back to the plain one's, in [0, 1]."""
     cfg_rescale_of: Form = "noise"
     """Whose spread: the predicted `noise`'s, or that of the clean latents, `x0` (MVDream)."""
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
-        if not 0.0 <= self.cfg_rescale <= 1.0:
-            raise ValueError(f"cfg_rescale must lie in [0, 1], got {self.cfg_rescale}")
+        check_within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        return GUIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ class Rule(ABC, Generic[C]):
         return None
 
     def refer(
-        self, render: Render, cameras: Cameras, generator: torch.Generator
+        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
     ) -> Reference | None:
         """Return what the formula compares the views with; the generator stays as it is."""
         return None
@@ -206,10 +212,10 @@ class Rule(ABC, Generic[C]):
     ) -> base.GuidanceOutput:
         latent_weight = value_at(self.config.latent_weight, progress)
         image_weight = value_at(self.config.image_weight, progress)
-        reference = self.refer(render, cameras, generator)
+        reference = self.refer(render, cameras, progress, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and latent_weight > 0):
             latents = self.encode(render, generator)
-        conditionings = self.prompts.for_views(cameras, render)
+        conditionings = self.prompts.for_views(cameras, render, progress)
         t, judgement = self._draw(latents.detach(), conditionings, progress, generator, reference)
         gradient = judgement.gradient
         metrics = {"t": t.mean().item(), **base.gradient_metrics(gradient)}
@@ -259,9 +265,9 @@ class Rule(ABC, Generic[C]):
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
     ) -> Float[Tensor, "batch side side 3"]:
         """Decode what the renders are being pulled to, as images in [0, 1]."""
-        reference = self.refer(render, cameras, generator)
+        reference = self.refer(render, cameras, progress, generator)
         latents = self.encode(render, generator)
-        conditionings = self.prompts.for_views(cameras, render)
+        conditionings = self.prompts.for_views(cameras, render, progress)
         _, judgement = self._draw(latents, conditionings, progress, generator, reference)
         return self.prior.decode(judgement.x0).clamp(0, 1)
 
@@ -277,6 +283,6 @@ class GuidedRule(Rule[G]):
             views.t,
             views.conditionings,
             scale=value_at(self.config.guidance_scale, views.progress),
-            cfg_rescale=self.config.cfg_rescale,
+            cfg_rescale=value_at(self.config.cfg_rescale, views.progress),
             cfg_rescale_of=self.config.cfg_rescale_of,
         )

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
-from dreamlab.core.schedules import Scalar, Schedule, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance import base
-from dreamlab.guidance.guided import guided_noise
+from dreamlab.guidance.guided import GUIDED, Group, guided_noise
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.priors.base import Latents, Prior, resize_square
 
@@ -41,7 +41,7 @@ class Config:
 
     guidance_scale: Scalar = 7.5
     """s in e_0 + s (e_y - e_0)."""
-    cfg_rescale: float = 0.0
+    cfg_rescale: Scalar = 0.0
     """How far the guided prediction's spread is brought back to the plain one's, in [0, 1]."""
     t_start: Scalar = 0.2
     """Time to which the render is noised; the larger, the more may change."""
@@ -49,14 +49,15 @@ class Config:
     """N, steps that the path from pure noise would have."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.cfg_rescale <= 1.0:
-            raise ValueError(f"cfg_rescale must lie in [0, 1], got {self.cfg_rescale}")
-        start = self.t_start
-        ends = (start.start, start.stop) if isinstance(start, Schedule) else (start,)
-        if not all(0.0 < t < 1.0 for t in ends):
-            raise ValueError(f"t_start must lie strictly between 0 and 1, got {ends}")
+        check_within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
+        check_within("t_start", self.t_start, 0.0, 1.0, strictly=True)
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        """Groups of conditionings in the rule's widest call of the denoiser."""
+        return GUIDED
 
 
 class SDEdit:
@@ -84,7 +85,7 @@ class SDEdit:
                 torch.full((len(noisy),), t, device=noisy.device),
                 conditionings,
                 scale=value_at(self.config.guidance_scale, progress),
-                cfg_rescale=self.config.cfg_rescale,
+                cfg_rescale=value_at(self.config.cfg_rescale, progress),
             )
             x0 = (noisy - sigma * eps) / alpha
             if k + 1 < len(times):
@@ -102,7 +103,7 @@ class SDEdit:
         """Return y, the edited renders, sRGB in [0, 1] at the prior's image size."""
         latents = self.prior.encode_image(render.rgb.detach(), generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        conditionings = self.prompts.for_views(cameras, render)
+        conditionings = self.prompts.for_views(cameras, render, progress)
         edited = self.edit(latents, noise, conditionings, progress)
         return self.prior.decode(edited).clamp(0, 1)
 

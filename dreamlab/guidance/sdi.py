@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.guided import guided_noise
 from dreamlab.guidance.inversion import Times, invert, ladder
 from dreamlab.guidance.prompts import Prompts
@@ -52,16 +52,14 @@ class Config(GuidedConfig):
     """s_inv; minus the guidance scale undoes guidance on the way up."""
     inversion_steps: int = 10
     """Steps that an inversion to t = 1 would take."""
-    inversion_eta: float = 0.3
+    inversion_eta: Scalar = 0.3
     """Share of the posterior's standard deviation that each step adds as noise; 0: none."""
 
     def __post_init__(self) -> None:
         GuidedConfig.__post_init__(self)
-        if self.inversion_steps < 1 or self.inversion_eta < 0:
-            raise ValueError(
-                "inversion_steps must be >= 1 and inversion_eta >= 0, got "
-                f"{self.inversion_steps} and {self.inversion_eta}"
-            )
+        if self.inversion_steps < 1:
+            raise ValueError(f"inversion_steps must be at least 1, got {self.inversion_steps}")
+        check_within("inversion_eta", self.inversion_eta, 0.0)
 
 
 class SDI(GuidedRule[Config]):
@@ -82,9 +80,8 @@ class SDI(GuidedRule[Config]):
 
         times = ladder(views.t, 1 / self.config.inversion_steps)
         start = self.prior.alpha_sigma(times[0])[0] * views.latents
-        noisy = invert(
-            self.prior, start, times, predict, eta=self.config.inversion_eta, zeta=views.extra
-        )
+        eta = value_at(self.config.inversion_eta, views.progress)
+        noisy = invert(self.prior, start, times, predict, eta=eta, zeta=views.extra)
         x0 = (noisy - views.sigma * self.guided(views, noisy)) / views.alpha
         residual = views.alpha / views.sigma * (views.latents - x0)
         return self.weighted(views, residual, x0)

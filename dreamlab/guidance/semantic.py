@@ -38,6 +38,7 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.layout import Box, Layout
 from dreamlab.core.regions import turned
 from dreamlab.core.render import Render
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.prompts import PromptConfig, Prompts, ViewConditionings
 from dreamlab.priors.base import Prior
 
@@ -49,15 +50,14 @@ Shares = Float[Tensor, "batch prompts height width"]
 class SemanticConfig:
     """How the prompts of a layout's objects are mixed with that of the scene."""
 
-    scene_share: float = 0.0
+    scene_share: Scalar = 0.0
     """Share that the scene's prompt has where objects are, in [0, 1]; what is empty is its own."""
     margin: float = 1 / 32
     """How far objects reach into what is empty, as a share of the picture's width."""
 
     def __post_init__(self) -> None:
         for name in ("scene_share", "margin"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_within(name, getattr(self, name), 0.0, 1.0)
 
 
 class SemanticPrompts(Prompts):
@@ -117,15 +117,18 @@ class SemanticPrompts(Prompts):
         )
         return cls(scene, objects, layout, semantic, prior.latent_size)
 
-    def texts_for(self, cameras: Cameras, render: Render | None = None) -> ViewConditionings:
+    def texts_for(
+        self, cameras: Cameras, render: Render | None = None, progress: float | None = None
+    ) -> ViewConditionings:
         """Return what the prior is to be told for each of these views, and where.
 
         Args:
             cameras: of the views, in the world.
             render: has `regions` and `shown`.
+            progress: fraction of the stage that is done, for a `scene_share` that is a schedule.
 
         Raises:
-            ValueError: it has not.
+            ValueError: it has not, or there is no progress where it is needed.
         """
         if render is None or render.regions is None or render.shown is None:
             raise ValueError("prompts of objects need a render with regions")
@@ -135,13 +138,22 @@ class SemanticPrompts(Prompts):
         ]
         if len(parts) == 1:
             return parts[0]
-        with_scene = len(shown) == len(self.objects)
+        with_scene = num_prompts(len(shown), len(self.objects)) > len(shown)
         masks = latent_masks(render.regions[..., shown], self.latent_size, self.semantic.margin)
         if with_scene:
             parts.append(super().texts_for(cameras))
-        shares = prompt_shares(masks, self.semantic.scene_share if with_scene else None)
+        share = value_at(self.semantic.scene_share, progress) if with_scene else None
+        shares = prompt_shares(masks, share)
         repeats = self.negative_views is not None
         return _joined(parts, shares.to(self.views), repeats=repeats)
+
+
+def num_prompts(num_shown: int, num_objects: int) -> int:
+    """Return how many prompts share a view: those of the objects shown, and the scene's with all.
+
+    An object that is shown alone has the view alone.
+    """
+    return num_shown if num_shown == 1 else num_shown + (num_shown == num_objects)
 
 
 def _joined(parts: list[ViewConditionings], shares: Shares, *, repeats: bool) -> ViewConditionings:

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 
 import torch
 
-from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.base import compose
-from dreamlab.guidance.guided import view_scores
+from dreamlab.guidance.guided import Group, view_scores
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import Judgement, Rule, RuleConfig, Views
 from dreamlab.priors.base import Latents, PerView, Prior
 
 MIN_NORM = 1e-6
+COMPARED: tuple[Group, ...] = ("positive", "empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,16 @@ class Config(RuleConfig):
 
     scale: Scalar = 7.5
     """s, the strength of the gradient."""
-    steady_below: float = 0.1
+    steady_below: Scalar = 0.1
     """t_c, the noise level up to which the prediction without its noise is used."""
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
-        if not 0.0 <= self.steady_below <= 1.0:
-            raise ValueError(f"steady_below must lie in [0, 1], got {self.steady_below}")
+        check_within("steady_below", self.steady_below, 0.0, 1.0)
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        return COMPARED
 
 
 class SSD(Rule[Config]):
@@ -49,16 +53,15 @@ class SSD(Rule[Config]):
 
     def formula(self, views: Views) -> Judgement:
         s = value_at(self.config.scale, views.progress)
-        scores, push = view_scores(
-            self.prior, views.noisy, views.t, views.conditionings, ("positive", "empty")
-        )
+        scores, push = view_scores(self.prior, views.noisy, views.t, views.conditionings, COMPARED)
         h = compose(scores, {"positive": s, "empty": -s})
         if push is not None:
             h = h + s * push
         e_y = scores["positive"][:, 0]
         r = e_y - inner(e_y, views.noise) / inner(views.noise, views.noise) * views.noise
         steady = norm(h) / norm(r).clamp(min=MIN_NORM) * r
-        is_low = (views.t <= self.config.steady_below)[:, None, None, None]
+        steady_below = value_at(self.config.steady_below, views.progress)
+        is_low = (views.t <= steady_below)[:, None, None, None]
         return self.weighted(views, torch.where(is_low, steady, h))
 
 

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.core.schedules import Scalar, Schedule, value_at
+from dreamlab.core.schedules import Scalar, check_within, ends, value_at
 
 DREAMTIME_UPPER = (0.8, 0.3)
 """Where W's flat part ends above, and the width of the shoulder there (DreamTime: m1, s1)."""
@@ -39,22 +39,21 @@ class TimestepConfig:
     """Lower end of the range."""
     t_max: Scalar = 0.98
     """Upper end of the range."""
-    jitter: float = 0.0
+    jitter: Scalar = 0.0
     """Half-width of the uniform noise added to `linear`, `sqrt` and `dreamtime`."""
     shared: bool = False
     """Give all views of a step the same noise level."""
 
     def __post_init__(self) -> None:
-        for scalar in (self.t_min, self.t_max):
-            ends = (scalar.start, scalar.stop) if isinstance(scalar, Schedule) else (scalar,)
-            if not all(0.0 < value < 1.0 for value in ends):
-                raise ValueError(f"t_min and t_max must lie strictly between 0 and 1, got {ends}")
+        for name in ("t_min", "t_max"):
+            check_within(name, getattr(self, name), 0.0, 1.0, strictly=True)
         for i in range(101):
             low, high = value_at(self.t_min, i / 100), value_at(self.t_max, i / 100)
             if low > high:
                 raise ValueError(f"t_min {low:g} is above t_max {high:g} at {i} % of the stage")
-        if self.jitter < 0 or (self.jitter > 0 and self.policy == "uniform"):
-            raise ValueError("jitter must be >= 0, and 0 with the uniform policy")
+        check_within("jitter", self.jitter, 0.0)
+        if max(ends(self.jitter)) > 0 and self.policy == "uniform":
+            raise ValueError(f"jitter must be 0 with the uniform policy, got {self.jitter}")
 
 
 def draw_alike(
@@ -78,7 +77,7 @@ def sample_timesteps(
     if config.policy == "uniform":
         t = low + (high - low) * uniform
     else:
-        noise = config.jitter * (2 * uniform - 1)
+        noise = value_at(config.jitter, progress) * (2 * uniform - 1)
         t = (point(config.policy, low, high, progress) + noise).clamp(low, high)
     return t
 

@@ -36,9 +36,9 @@ from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.moments import load_moments, moments
 from dreamlab.core.render import Render
-from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance import base
-from dreamlab.guidance.guided import guided_noise
+from dreamlab.guidance.guided import GUIDED, Group, guided_noise
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.timesteps import TimestepConfig, draw_alike, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
@@ -69,16 +69,19 @@ class Config:
     """AdamW's, for the learned score."""
     learning_steps: int = 1
     """Training steps of the learned score after each judgement, each with fresh noise."""
-    camera_dropout: float = 0.1
+    camera_dropout: Scalar = 0.1
     """Probability with which a view's camera is hidden in training."""
 
     def __post_init__(self) -> None:
         if self.learning_steps < 1:
             raise ValueError(f"learning_steps must be at least 1, got {self.learning_steps}")
-        if not 0.0 <= self.camera_dropout <= 1.0:
-            raise ValueError(f"camera_dropout must lie in [0, 1], got {self.camera_dropout}")
-        if min(value_at(self.learning_rate, end) for end in (0.0, 1.0)) < 0:
-            raise ValueError(f"learning_rate must be >= 0, got {self.learning_rate}")
+        check_within("camera_dropout", self.camera_dropout, 0.0, 1.0)
+        check_within("learning_rate", self.learning_rate, 0.0)
+
+    @property
+    def widest(self) -> tuple[Group, ...]:
+        """Groups of conditionings in the rule's widest call of the denoiser."""
+        return GUIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class VSD:
             self.prior,
             noisy,
             t,
-            self.prompts.for_views(cameras, render),
+            self.prompts.for_views(cameras, render, progress),
             scale=value_at(self.config.guidance_scale, progress),
         )
         learned = self.score.predict(noisy, t, self._plain(cameras), poses_of(cameras)).eps
@@ -169,7 +172,8 @@ class VSD:
         together = group_size(self.prior, len(latents))
         t = draw_alike(len(latents), together, generator).to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        is_hidden = torch.rand(len(latents), generator=generator) < self.config.camera_dropout
+        dropout = value_at(self.config.camera_dropout, progress)
+        is_hidden = torch.rand(len(latents), generator=generator) < dropout
         poses = poses_of(cameras).masked_fill(is_hidden[:, None].to(cameras.fov_y.device), 0.0)
         alpha, sigma = self.prior.alpha_sigma(t)
         optimizer = self._learned.optimizer

@@ -30,8 +30,8 @@ from dreamlab.jobs.recipes import RunConfig, load_run_config
 from dreamlab.jobs.report import make_report
 from dreamlab.jobs.state import Job, State
 from dreamlab.jobs.views import write_sheet, write_turntable
-from dreamlab.priors.load import load_prior
 from dreamlab.priors.memory import rungs_of
+from dreamlab.systems.prior import load_for_stages
 from dreamlab.training.events import Listener, log_to
 from dreamlab.training.loop import Trained, train
 from dreamlab.training.stop import StopFlag, Wish
@@ -292,10 +292,9 @@ class _Job:
 
     def _train(self, resume: bool) -> Trained:
         with self.phases.phase("load prior"):
-            stages = self.config.stages.values()
-            views = max(stage.views for stage in stages)
-            controls = [control.model for stage in stages for control in stage.controls]
-            prior = load_prior(self.config.prior, self.device, views, controls)
+            config = self.config
+            stages = list(config.stages.values())
+            prior = load_for_stages(config.prior, stages, self.device, config.layout)
         self.phases.rungs = lambda: [*rungs_of(prior)]
         trained = train(
             self.config.stages,

@@ -303,11 +303,17 @@ def load_model(
     return model.to(options.device)
 
 
+def explicit_dtype(dtype: Dtype, device: torch.device) -> Dtype:
+    """Return `dtype`, or what `auto` means on `device`."""
+    if dtype == "auto":
+        return "float16" if device.type == "cuda" else "float32"
+    return dtype
+
+
 def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     """Return the precision that `dtype` means on `device`."""
-    if dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    return names[explicit_dtype(dtype, device)]
 
 
 def square_side(sample_size: int | list[int] | tuple[int, int]) -> int:

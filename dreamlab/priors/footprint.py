@@ -1,6 +1,10 @@
 """How much memory a guided step needs, counted on tensors without values.
 
-    step  =  encode B pictures (graph kept)  ->  denoise rows (no graph)  ->  backward to the pixels
+    step  =  encode B pictures (graph kept)  ->  denoise B R rows (no graph)
+             [ ->  predict B rows by a learned score, and back to its adapters ]
+             ->  backward to the pixels
+
+Glossary: B views of a step; R conditionings of a view in the widest call of the denoiser.
 
 The step runs for real, with the real classes and shapes, on torch's meta device: every tensor has a
 size and none has memory. Counted are the bytes of all storages that are alive at once, at the worst
@@ -12,6 +16,8 @@ long as the network calls torch's attention; sliced attention is counted as it i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,11 +32,27 @@ from dreamlab.priors.autoencoder import Autoencoder
 from dreamlab.priors.controlnet import Control
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.image_prompt import with_sight
+from dreamlab.priors.learned import POSE_NUMBERS, LoraConfig
+from dreamlab.priors.lora import LoraScore
 from dreamlab.priors.multi_view import MultiView
 from dreamlab.priors.unet import UNetPrior
 
 SLACK = 0.01
 META = torch.device("meta")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the step of a stage asks of the denoiser."""
+
+    views: int = 1
+    """B."""
+    rows: int = 2
+    """R; classifier-free guidance has two."""
+    lora: LoraConfig | None = None
+    """Adapters of a score that is trained in the step; none: nothing is trained."""
+    learned_model: str | None = None
+    """The model whose network has them; none: the prior itself."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -47,25 +69,32 @@ class LiveBytes(TorchDispatchMode):
         """Of all that were not seen to be gone."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {StorageWeakRef(x.untyped_storage()).cdata for x in _tensors((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
+        for tensor in _tensors(result):
+            self._note(tensor.untyped_storage(), given)
         return result
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
+    def _note(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        """Count a storage that is new, but not what was made outside and is seen by a view."""
         reference = StorageWeakRef(storage)
         known = self._sizes.get(reference.cdata)
         if known is not None:
             if not known[0].expired():
                 return
             self._sum -= known[1]  # its place in memory was given to this one
+        elif reference.cdata in given:
+            return
         self._sizes[reference.cdata] = (reference, storage.nbytes())
         self._sum += storage.nbytes()
         if self._sum > (1 + SLACK) * self.peak:  # perhaps; some may be gone
             self._sizes = {k: v for k, v in self._sizes.items() if not v[0].expired()}
             self._sum = sum(size for _, size in self._sizes.values())
             self.peak = max(self.peak, self._sum)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 class _Fused(torch.autograd.Function):
@@ -103,6 +132,11 @@ def weight_bytes(prior: DiffusionPrior) -> int:
     networks = [] if "cpu_offload" in prior.rungs else [prior.network, *control_networks(prior)]
     if isinstance(prior.space, Autoencoder):
         networks.append(prior.space.vae)
+    return network_bytes(*networks)
+
+
+def network_bytes(*networks: Any) -> int:
+    """Return the bytes of the weights of networks."""
     return sum(p.numel() * p.element_size() for net in networks for p in net.parameters())
 
 
@@ -113,43 +147,89 @@ def control_networks(prior: DiffusionPrior) -> list[Any]:
 
 def text_bytes(prior: DiffusionPrior) -> int:
     """Return the bytes of the text encoders, which are there before the first step."""
-    networks = [text._load() for text in prior.texts]
-    total = sum(p.numel() * p.element_size() for net in networks for p in net.parameters())
+    total = network_bytes(*(text._load() for text in prior.texts))
     prior.release_text_encoder()
     return total
 
 
-def guided_step(prior: DiffusionPrior, text: Tensor, views: int, rows_per_view: int) -> None:
-    """Take a step of a rule on the meta device: encode, denoise, go back to the pixels.
+@dataclass(frozen=True)
+class Told:
+    """What a prior is told in a step, on the meta device."""
+
+    prior: DiffusionPrior
+    row: Tensor
+    """Embedding of one prompt for one view, `[1 T D]`."""
+
+    @classmethod
+    def nothing(cls, prior: DiffusionPrior) -> "Told":
+        """Tell it the empty prompt."""
+        text = with_sight(prior, prior.embed([""]), [True])
+        if isinstance(prior, MultiView):
+            camera = turntable_cameras(1, distance=1.0, fov_y=45.0)
+            text = prior.with_cameras(text[:, None], camera)[0]
+        return cls(prior, text)
+
+    def rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return noisy latents, times and conditionings of so many rows."""
+        prior = self.prior
+        shape = (count, prior.latent_channels, prior.latent_size, prior.latent_size)
+        times = torch.empty(count, device=META)
+        return torch.empty(shape, device=META), times, self.row.expand(count, -1, -1)
+
+
+def guided_step(told: Told, demand: Demand, learned: tuple[LoraScore, Told] | None = None) -> None:
+    """Take a step of a rule on the meta device: encode, denoise, learn, go back to the pixels.
 
     All ControlNets of the prior look at it.
 
     Args:
-        prior: on the meta device.
-        text: embedding of one prompt, `[1 T D]`.
-        views: B.
-        rows_per_view: conditionings of each view in a call of the denoiser.
+        told: the prior, and what it is told.
+        demand: B and R.
+        learned: the score that is trained, and what its network is told.
     """
-    side, rows = prior.image_size, views * rows_per_view
+    prior, views, rows = told.prior, demand.views, demand.views * demand.rows
+    side = prior.image_size
     images = torch.empty(views, side, side, 3, device=META, requires_grad=True)
     latents = prior.encode_image(images, None)
-    noisy = latents.detach().repeat_interleave(rows_per_view, dim=0)
-    inputs = (noisy, torch.empty(rows, device=META), text.expand(rows, -1, -1))
+    inputs = told.rows(rows)
     if isinstance(prior, UNetPrior) and prior.controls:
         names = tuple(prior.controls)
         shown = torch.empty(rows, len(names), 3, side, side, device=META)
-        prediction = prior.predict(*inputs, Control(names, (1.0,) * len(names), shown))
+        eps = prior.predict(*inputs, Control(names, (1.0,) * len(names), shown)).eps
     else:
-        prediction = prior.predict(*inputs)
-    (latents * prediction.eps[:views]).sum().backward()
+        eps = prior.predict(*inputs).eps
+    gradient = eps[:views]
+    del inputs, eps
+    if learned is not None:
+        score, heard = learned
+        poses = torch.empty(views, POSE_NUMBERS, device=META)
+        score.predict(*heard.rows(views), poses).eps.square().sum().backward()
+    (latents * gradient).sum().backward()
 
 
-def step_bytes(prior: DiffusionPrior, views: int, rows_per_view: int) -> int:
-    """Return the most bytes that a step holds beside the weights; arguments as `guided_step`."""
-    text = with_sight(prior, prior.embed([""]), [True])
+def new_score(prior: DiffusionPrior, lora: LoraConfig) -> LoraScore:
+    """Build a score on a copy of a prior on the meta device, which itself stays as it is."""
+    twin = copy(prior)
+    twin.network, twin.running = deepcopy(prior.network), copy(prior.running)
+    return twin.learned_score(lora, torch.Generator())
+
+
+def step_bytes(prior: DiffusionPrior, demand: Demand, learner: DiffusionPrior | None = None) -> int:
+    """Return the most bytes that a step holds beside the weights.
+
+    Args:
+        prior: on the meta device.
+        demand: what the step asks of it; a multi-view prior gets whole groups.
+        learner: the second model whose network learns, on the meta device; none: the prior's.
+    """
+    views = demand.views
     if isinstance(prior, MultiView):
         views = -(-views // prior.num_views) * prior.num_views
-        text = prior.with_cameras(text[:, None], turntable_cameras(1, distance=1.0, fov_y=45.0))[0]
+    learned = None
+    if demand.lora is not None:
+        learning = learner or prior
+        learned = new_score(learning, demand.lora), Told.nothing(learning)
+    told = Told.nothing(prior)
     with fused_attention(), LiveBytes() as live:
-        guided_step(prior, text, views, rows_per_view)
+        guided_step(told, replace(demand, views=views), learned)
     return live.peak

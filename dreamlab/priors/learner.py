@@ -15,6 +15,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.priors.memory import rungs_of
 
 TIMES = 21
 """Times, from 0 to 1, at which noise levels are compared."""
@@ -26,6 +27,8 @@ LATENT_TOLERANCE = 0.02
 def load_learner(name: str, prior: Prior) -> Prior:
     """Load a model to learn beside `prior`, on its device; the autoencoder is shared.
 
+    It takes the prior's rungs of the memory ladder, which were counted for both.
+
     Args:
         name: an alias, a folder or a hub id.
         prior: that it must agree with.
@@ -34,7 +37,9 @@ def load_learner(name: str, prior: Prior) -> Prior:
         InputError: the name is unknown, or the model does not agree with the prior.
         MissingError: it cannot be had.
     """
-    learner = load_prior(PriorConfig(name, image_size=prior.image_size), prior.device)
+    rungs = [rung for rung in rungs_of(prior) if rung != "cpu_offload"]
+    config = PriorConfig(name, image_size=prior.image_size, memory=rungs)
+    learner = load_prior(config, prior.device)
     check_agreement(prior, learner)
     if isinstance(prior, DiffusionPrior) and isinstance(learner, DiffusionPrior):
         learner.space = prior.space

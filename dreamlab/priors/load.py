@@ -21,7 +21,13 @@ from dreamlab.core.locations import configs_dir
 from dreamlab.priors import deepfloyd, flux, mvdream, sd3, sdxl, stable_diffusion
 from dreamlab.priors.base import Prior
 from dreamlab.priors.controlnet import load_control
-from dreamlab.priors.diffusion import DiffusionPrior, Dtype, LoadOptions, resolve_dtype
+from dreamlab.priors.diffusion import (
+    DiffusionPrior,
+    Dtype,
+    LoadOptions,
+    explicit_dtype,
+    resolve_dtype,
+)
 from dreamlab.priors.folder import (
     DEEPFLOYD,
     FLUX,
@@ -32,6 +38,7 @@ from dreamlab.priors.folder import (
     Family,
     family_of,
 )
+from dreamlab.priors.footprint import META, Demand
 from dreamlab.priors.hub import is_hub_id, locate, locate_network
 from dreamlab.priors.image_prompt import ImagePrompt, load_image_prompt
 from dreamlab.priors.memory import (
@@ -161,7 +168,7 @@ def resolve_model(name: str, kind: Kind = "model") -> Model:
 def load_prior(
     config: PriorConfig,
     device: torch.device | str,
-    views: int = 1,
+    demands: Sequence[Demand] = (Demand(),),
     controls: Sequence[str] = (),
 ) -> Prior:
     """Load the model that `config` names onto `device`, downloading it when it must be.
@@ -169,7 +176,7 @@ def load_prior(
     Args:
         config: the model, and how it is run.
         device: where it is run.
-        views: renders of a step, for the memory that it will need.
+        demands: what the steps of the stages will ask of it, for the memory that it will need.
         controls: ControlNets that stages name.
 
     Raises:
@@ -188,7 +195,7 @@ def load_prior(
     options = LoadOptions(
         name=name,
         device=device,
-        dtype=config.dtype,
+        dtype=explicit_dtype(config.dtype, device),  # counted without values, it is the same
         image_size=config.image_size,
         max_rows=config.max_rows,
         vae=None if config.vae is None else locate_network(config.vae, "autoencoder", "prior.vae"),
@@ -212,7 +219,7 @@ def load_prior(
     rungs = config.memory
     if rungs == "auto":
         folders = [folder, *networks.values()]
-        rungs = _rungs_to_fit(lambda at: equipped(load(at)), folders, name, device, views)
+        rungs = _rungs_to_fit(lambda: equipped(load(META)), folders, name, device, demands)
     # weights in half the size never take up the whole
     if "half_precision" in rungs and options.precision == torch.float32:
         dtype: Dtype = "float16" if device.type == "cuda" else "bfloat16"
@@ -224,6 +231,17 @@ def load_prior(
         if not take(prior, rung) and rung == "half_precision":
             prior.running.rungs.append(rung)
     return prior
+
+
+def sees_views_together(config: PriorConfig) -> bool:
+    """Tell whether a model denoises several views of an object together, without loading it.
+
+    Raises:
+        InputError: the name is unknown, or the model is of a family without adapter.
+        MissingError: the model cannot be had.
+    """
+    model = resolve_model(config.model)
+    return family_of(locate(config.model, model.sources)).title == MVDREAM.title
 
 
 def locate_control(name: str) -> Path:
@@ -277,20 +295,29 @@ def _equip(
 
 
 def _rungs_to_fit(
-    load: Callable[[torch.device], DiffusionPrior],
+    load: Callable[[], DiffusionPrior],
     folders: list[Path],
     name: str,
     device: torch.device,
-    views: int,
+    demands: Sequence[Demand],
 ) -> list[Rung]:
-    """Return the rungs that a model needs; for small models nothing is counted."""
+    """Return the rungs that a model needs, loaded without values; small models are not counted."""
     free = free_bytes(device)
+    others = {d.learned_model for d in demands if d.learned_model is not None}
+    dtype = explicit_dtype("auto", device)  # of second models
+    half = dtype == "float16"
+    folders = [
+        *folders,
+        *(locate(other, resolve_model(other).sources, prefer_half=half) for other in others),
+    ]
     files = [file for folder in folders for file in folder.rglob("*.safetensors")]
     weights = sum(file.stat().st_size for file in files)
     if free is None or weights < WORTH_COUNTING * free:
         return []
+    twin = load()
+    learners = {other: _learner_twin(other, twin.image_size, dtype) for other in others}
     can_offload = device.type == "cuda"
-    rungs, needed = rungs_to_fit(load, views, free, can_offload=can_offload)
+    rungs, needed = rungs_to_fit(twin, demands, free, can_offload=can_offload, learners=learners)
     level = logging.WARNING if needed.total > free else logging.INFO
     logger.log(
         level,
@@ -305,3 +332,10 @@ def _rungs_to_fit(
         f"; it runs with {', '.join(rungs)}" if rungs else "",
     )
     return rungs
+
+
+def _learner_twin(name: str, image_size: int, dtype: Dtype) -> DiffusionPrior:
+    """Load a second model, which learns beside a prior of so large pictures, without values."""
+    twin = load_prior(PriorConfig(name, dtype, image_size, memory=[]), META)
+    assert isinstance(twin, DiffusionPrior)
+    return twin

@@ -15,7 +15,7 @@ transformers and with an image prompt, tiles for pixels, offload without a graph
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -27,8 +27,9 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.folder import quiet
 from dreamlab.priors.footprint import (
-    META,
+    Demand,
     control_networks,
+    network_bytes,
     step_bytes,
     text_bytes,
     weight_bytes,
@@ -45,8 +46,6 @@ Rung = Literal[
     "half_precision",
     "cpu_offload",
 ]
-ROWS_PER_VIEW = 2
-"""Prompt and negative prompt; what most rules need in a call."""
 MARGIN = 1.15
 """Factor on the count for what it leaves out: the representation, its render, fragments."""
 WORTH_COUNTING = 0.05
@@ -68,7 +67,7 @@ class Estimate:
     """What a run needs of the denoiser's device."""
 
     weights: int
-    """Bytes of denoiser, ControlNets and autoencoder."""
+    """Bytes of denoiser, ControlNets, autoencoder and the network of a second model."""
     step: int
     """Bytes that a step holds beside them."""
     texts: int
@@ -173,33 +172,59 @@ def rungs_of(prior: Prior) -> list[Rung]:
     return list(prior.rungs) if isinstance(prior, Thrifty) else []
 
 
-def estimate(prior: DiffusionPrior, views: int) -> Estimate:
-    """Count what a prior on the meta device would need."""
-    return Estimate(weight_bytes(prior), step_bytes(prior, views, ROWS_PER_VIEW), text_bytes(prior))
+Learners = Mapping[str, DiffusionPrior]
+"""Second models on the meta device, by the name that demands call them."""
+
+
+def estimate(
+    prior: DiffusionPrior, demands: Sequence[Demand], learners: Learners | None = None
+) -> Estimate:
+    """Count what a prior on the meta device would need for the greatest of its demands."""
+    texts, weights = text_bytes(prior), weight_bytes(prior)
+
+    def needed(demand: Demand) -> Estimate:
+        learner = None
+        if learners is not None and demand.learned_model is not None:
+            learner = learners[demand.learned_model]
+        second = 0 if learner is None else network_bytes(learner.network)
+        return Estimate(weights + second, step_bytes(prior, demand, learner), texts)
+
+    counted = [needed(demand) for demand in dict.fromkeys(demands)]
+    return max(counted, key=lambda estimate: estimate.total)
 
 
 def rungs_to_fit(
-    load: Callable[[torch.device], DiffusionPrior], views: int, free: int, *, can_offload: bool
+    twin: DiffusionPrior,
+    demands: Sequence[Demand],
+    free: int,
+    *,
+    can_offload: bool,
+    learners: Learners | None = None,
 ) -> tuple[list[Rung], Estimate]:
     """Return the rungs with which a model fits, and what it then needs.
 
+    A network that learns cannot wait in the CPU's memory, since its adapters would have no device.
+
     Args:
-        load: loads it onto the meta device.
-        views: renders of a step.
+        twin: the model on the meta device; it takes the rungs.
+        demands: what the steps of the stages ask of it.
         free: bytes.
         can_offload: whether the CPU's memory is another one than the device's.
+        learners: the second models; they take the same rungs.
 
     Returns:
         As few rungs from the top as suffice. If none do, all of them: it is tried nevertheless.
     """
-    twin = load(META)
-    needed = estimate(twin, views)
+    needed = estimate(twin, demands, learners)
     while needed.total > free and (rung := step_down(twin)) is not None:
-        needed = estimate(twin, views)
+        for learner in (learners or {}).values():
+            take(learner, rung)
+        needed = estimate(twin, demands, learners)
         logger.info("With %s the model needs %.1f GB.", rung, needed.total / 1e9)
-    if needed.total > free and can_offload:
+    learns = any(d.lora is not None and d.learned_model is None for d in demands)
+    if needed.total > free and can_offload and not learns:
         twin.running.rungs.append("cpu_offload")
-        needed = estimate(twin, views)
+        needed = estimate(twin, demands, learners)
     return list(twin.rungs), needed
 
 

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import ColorAt
 from dreamlab.core.regions import OBJECT, Regions
 from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.distance import signed_distances
@@ -77,6 +76,7 @@ class TetrahedralMesh(Painted):
         super().__init__(config, config.half_extent, generator)
         self.config = config
         grid = self._known_grid = TetrahedralGrid(config.resolution, config.half_extent)
+        self.spread = grid.spacing / 2
         radii = torch.tensor(config.radii)
         self.distance = nn.Parameter(_ellipsoid(grid.positions, radii))
         self.offset = nn.Parameter(torch.zeros(grid.num_vertices, 3))
@@ -144,14 +144,26 @@ class TetrahedralMesh(Painted):
         """Extract the mesh."""
         return self.surface()
 
-    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
-        """Become a mesh: take over its signed distance, and fit its colours."""
+    @torch.no_grad()
+    def become(self, mesh: Mesh) -> None:
+        """Take over the signed distance of a mesh."""
         positions = self.grid.positions.cpu().double().numpy()
-        distance = torch.from_numpy(signed_distances(mesh, positions))
-        with torch.no_grad():
-            self.distance.copy_(distance)
-            self.offset.zero_()
-        self.paint_like(mesh, color_at, spread=self.grid.spacing / 2)
+        self.distance.copy_(torch.from_numpy(signed_distances(mesh, positions)))
+        self.offset.zero_()
+
+    @torch.no_grad()
+    def take_shape(self, other: Painted, mesh: Mesh) -> None:
+        """Take over distances and offsets of the same grid, or the signed distance of the mesh."""
+        if not isinstance(other, TetrahedralMesh) or self._grid_settings != other._grid_settings:
+            self.become(mesh)
+            return
+        self.distance.copy_(other.distance)
+        self.offset.copy_(other.offset)
+
+    @property
+    def _grid_settings(self) -> tuple[int, float, float]:
+        config = self.config
+        return config.resolution, config.half_extent, config.deformation
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of the module docstring; all zero without a surface, but `eikonal`."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.regions import Regions
-from dreamlab.core.schedules import Scalar, value_at
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.core.seeds import generator as seeded_generator
 from dreamlab.ops.hashgrid.encode import hash_point_gradient
 from dreamlab.representations.activations import DensityActivation, density_activation
@@ -72,11 +72,8 @@ class Config(FeatureConfig):
                 f"half_extent and blob_radius must be positive, got {self.half_extent} and "
                 f"{self.blob_radius}"
             )
-        for progress in (0.0, 1.0):
-            if value_at(self.normal_eps, progress) <= 0:
-                raise ValueError(f"normal_eps must stay positive, got {self.normal_eps}")
-            if value_at(self.density_noise, progress) < 0:
-                raise ValueError(f"density_noise must stay >= 0, got {self.density_noise}")
+        check_within("normal_eps", self.normal_eps, 0.0, strictly=True)
+        check_within("density_noise", self.density_noise, 0.0)
 
 
 class HashGridField(nn.Module):

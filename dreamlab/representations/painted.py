@@ -10,11 +10,16 @@ and, with a material, from the same hidden layer
 
 W3 starts at zero: every point in the middle of its ranges, no bumps, whatever the colours are.
 
+A surface that goes on from another one of these (`take_over`) has its colours and its material
+exactly if grid, hidden width and cube are the same; W3 then has the columns that both have, the
+others are zero. Else colours are fitted where the surface is, and the material begins anew.
+
 Source: Fantasia3D (Chen et al. 2023), section 3.3; ranges as threestudio's PBR material has them.
 There bumps turn the normal in a frame of tangents, which needs texture coordinates; here they are
 vectors of the world, which need none.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -58,10 +63,16 @@ class PaintConfig(FeatureConfig):
     for an albedo alone."""
 
 
-class Painted(nn.Module):
-    """Colours in the cube [-half_extent, half_extent]^3; satisfies `HasMaterial`."""
+class Painted(nn.Module, ABC):
+    """Colours in the cube [-half_extent, half_extent]^3; satisfies `HasMaterial`, `Adopting`.
+
+    A subclass has the shape: `become` and `take_shape`.
+    """
 
     progress: Tensor
+    spread: float
+    """Distance from the surface within which colours are fitted (standard deviation), world units;
+    set by the subclass."""
 
     def __init__(
         self, config: PaintConfig, half_extent: float, generator: torch.Generator | None
@@ -118,10 +129,53 @@ class Painted(nn.Module):
         """Return the albedo at world points, sRGB in [0, 1]; no gradient."""
         return torch.cat([self.albedo(chunk) for chunk in points.split(CHUNK)])
 
-    def paint_like(self, mesh: Mesh, color_at: ColorAt, *, spread: float) -> None:
-        """Fit the colours within about `spread` (world units) of a surface."""
+    @abstractmethod
+    def become(self, mesh: Mesh) -> None:
+        """Take over the shape of a mesh in this cube."""
+
+    @abstractmethod
+    def take_shape(self, other: "Painted", mesh: Mesh) -> None:
+        """Take over the shape of `other`, which is `mesh`, exactly if the settings allow it."""
+
+    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
+        """Become a mesh, and fit its colours."""
+        self.become(mesh)
+        self._fit(mesh, color_at)
+
+    def take_over(self, other: "Painted", mesh: Mesh) -> None:
+        """Go on from another surface; what is exact is in the module docstring and `take_shape`.
+
+        Args:
+            other: the surface.
+            mesh: its mesh.
+        """
+        self.take_shape(other, mesh)
+        if self._is_read_as(other):
+            self._copy_paint(other)
+        else:
+            self._fit(mesh, other.color_at)
+
+    def _is_read_as(self, other: "Painted") -> bool:
+        """Whether the tensors that colour `other` mean the same colours here."""
+        mine, theirs = self.features.config, other.features.config
+        return (mine.grid, mine.hidden_width, self.half_extent) == (
+            theirs.grid,
+            theirs.hidden_width,
+            other.half_extent,
+        )
+
+    @torch.no_grad()
+    def _copy_paint(self, other: "Painted") -> None:
+        self.features.table.copy_(other.features.table)
+        for mine, theirs in zip(self.color_layers, other.color_layers, strict=True):
+            mine.copy_(theirs)
+        if self.material_layer is not None and other.material_layer is not None:
+            both = min(self.material_layer.shape[1], other.material_layer.shape[1])
+            self.material_layer[:, :both] = other.material_layer[:, :both]
+
+    def _fit(self, mesh: Mesh, color_at: ColorAt) -> None:
         parameters = [self.features.table, *self.color_layers]
-        fit_colors(self.albedo, parameters, mesh, color_at, spread=spread)
+        fit_colors(self.albedo, parameters, mesh, color_at, spread=self.spread)
 
 
 def _between(limits: tuple[float, float], raw: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import ColorAt
 from dreamlab.core.triangles import Triangles
 from dreamlab.representations.given_mesh import GivenMesh, ball, check_place
 from dreamlab.representations.painted import PaintConfig, Painted
@@ -47,6 +46,7 @@ class TexturedMesh(Painted):
         super().__init__(config, config.half_extent, generator)
         self.config = config
         self.body = GivenMesh(ball(), config.reach)
+        self.spread = SPREAD * config.half_extent
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the groups "offset", "table" and "mlp"."""
@@ -56,10 +56,19 @@ class TexturedMesh(Painted):
         """Return the mesh."""
         return self.body.triangles()
 
-    def adopt(self, mesh: Mesh, color_at: ColorAt) -> None:
-        """Become a mesh, vertex for vertex, and fit its colours."""
+    def become(self, mesh: Mesh) -> None:
+        """Become a mesh, vertex for vertex."""
         self.body.become(mesh)
-        self.paint_like(mesh, color_at, spread=SPREAD * self.half_extent)
+
+    def take_shape(self, other: Painted, mesh: Mesh) -> None:
+        """Go on with given vertices and offsets if the reach is the same, or begin as the mesh is.
+
+        With another reach, vertices may move by that from where they are now.
+        """
+        if isinstance(other, TexturedMesh) and other.body.reach == self.body.reach:
+            self.body.load_state_dict(other.body.state_dict())
+        else:
+            self.body.become(mesh)
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of the mesh."""

@@ -8,7 +8,7 @@ from typing import Any
 from dreamlab.core import seeds
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
-from dreamlab.core.schedules import value_at
+from dreamlab.core.schedules import ends
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.controls import ControlledPrompts
@@ -140,7 +140,7 @@ def _warn_of_guidance(config: Any, prior: Prior, where: str) -> None:
     limit, scale = guidance_limit(prior), getattr(config, "guidance_scale", None)
     if limit is None or scale is None:
         return
-    largest = max(value_at(scale, end) for end in (0.0, 1.0))
+    largest = max(ends(scale))
     if largest > limit:
         logger.warning(
             "%s is a distilled model that stands guidance scales up to %g, and "

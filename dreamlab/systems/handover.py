@@ -15,19 +15,34 @@ from dreamlab.core.protocols import (
     Splatted,
     objects_of,
 )
+from dreamlab.representations.painted import Painted
 from dreamlab.systems.assets import Asset
 from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.stage import Stage
 from dreamlab.systems.surface import check_has_surface, surface_of
 
+READ_BY = (
+    "half_extent",
+    "grid",
+    "deformation",
+    "reach",
+    "activation",
+    "blob",
+    "blob_scale",
+    "blob_radius",
+)
+"""Settings of representations that say which object a state is; tensors alone do not."""
+
 
 def continue_from(stage: Stage, previous: Stage) -> None:
     """Let `stage` take over the object of the stage before.
 
-    The same representation goes on as it is if its settings give its tensors the same sizes.
-    Otherwise, as between grids of different resolution, it adopts Gaussians as Gaussians, and of
-    everything else the surface and the colours. The renderer's state comes along if its settings
-    are the same. Each particle takes over one of the particles before, in their order.
+    The same representation goes on as it is if its settings give its tensors the same sizes and the
+    same meaning. Otherwise it adopts Gaussians as Gaussians; a surface painted on a hash grid goes
+    on from another one with whatever both have (`representations.painted`), so that a material that
+    is added or another resolution costs nothing else; and of everything else the surface and the
+    colours are adopted. The renderer's state comes along if its settings are the same. Each
+    particle takes over one of the particles before, in their order.
 
     Raises:
         InputError: this representation cannot become a mesh, or there is no surface yet.
@@ -53,8 +68,11 @@ def _continue_particle(stage: Stage, previous: Stage) -> None:
         for number, (mine, theirs) in enumerate(pairs):
             if way == "adopt splats":
                 mine.adopt_splats(theirs.splats())
+                continue
+            surface = surface_of(previous, number if is_composed else None)
+            if way == "take over":
+                mine.take_over(theirs, surface)
             else:
-                surface = surface_of(previous, number if is_composed else None)
                 mine.adopt(surface, theirs.color_at)
     if stage.parts["renderer"] == previous.parts["renderer"]:
         renderer: Any = previous.renderer
@@ -63,7 +81,7 @@ def _continue_particle(stage: Stage, previous: Stage) -> None:
 
 def way_to_continue(
     stage: Stage, previous: Stage
-) -> Literal["load", "adopt splats", "adopt surface"]:
+) -> Literal["load", "take over", "adopt splats", "adopt surface"]:
     """Say how the object in focus takes over that of the stage before.
 
     Objects of a layout take over those of the same number, all in one way.
@@ -75,19 +93,35 @@ def way_to_continue(
     mine: Any = objects_of(stage.representation)[0]
     theirs: Any = objects_of(previous.representation)[0]
     before, now = previous.parts["representation"].name, stage.parts["representation"].name
-    is_fitting = before == now and _sizes(mine) == _sizes(theirs)
-    if is_fitting or (before == now and not isinstance(mine, Adopting)):
+    differing = _read_differently(mine, theirs) if before == now else []
+    is_fitting = before == now and not differing and _sizes(mine) == _sizes(theirs)
+    if is_fitting or (before == now and not differing and not isinstance(mine, Adopting)):
         return "load"
     if isinstance(mine, AdoptingSplats) and isinstance(theirs, Splatted):
         return "adopt splats"
+    if isinstance(mine, Painted) and isinstance(theirs, Painted):
+        return "take over"
     if isinstance(mine, Adopting):
         check_has_surface(previous)
         return "adopt surface"
+    if differing:
+        raise InputError(
+            f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {now} goes on as "
+            f"it is, and another {', '.join(differing)} would make another object of it.",
+            f"use the settings of stages.{previous.name}.representation, or set "
+            f"stages.{stage.name}.start_from to null.",
+        )
     raise InputError(
         f"stage {stage.name!r} cannot start from stage {previous.name!r}: a {before} "
         f"cannot become a {now}.",
         f"set stages.{stage.name}.start_from to null, or use the same representation.",
     )
+
+
+def _read_differently(mine: Any, theirs: Any) -> list[str]:
+    """Return the settings by which two representations of a kind read the same tensors apart."""
+    own, other = getattr(mine, "config", None), getattr(theirs, "config", None)
+    return [name for name in READ_BY if getattr(own, name, None) != getattr(other, name, None)]
 
 
 def _sizes(representation: nn.Module) -> dict[str, torch.Size]:

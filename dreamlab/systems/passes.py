@@ -23,6 +23,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.layout import Layout
 from dreamlab.core.regions import turned
+from dreamlab.guidance.semantic import num_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class PassConfig:
             pairs = combinations(everything, 2)
             steps += [pair for pair in pairs for _ in range(self.pairs)]
         return steps + [everything] * self.scene or [everything]
+
+    def most_prompts(self, num_objects: int) -> int:
+        """Return how many prompts share a view at most, in any step of a round."""
+        return max(num_prompts(len(shown), num_objects) for shown in self.round(num_objects))
 
     def shown_at(self, step: int, num_objects: int) -> tuple[int, ...]:
         """Return the objects that a step shows, rising."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamlab.core.schedules import Schedule, value_at
+from dreamlab.core.schedules import Schedule, check_within, ends, value_at
 
 FRACTION = st.floats(0, 1)
 VALUE = st.floats(0.01, 100)
@@ -55,3 +55,37 @@ def test_value_at_takes_a_plain_number_as_it_is():
 def test_steps_in_place_of_fractions_and_impossible_ends_are_refused(bad):
     with pytest.raises(ValueError):
         Schedule(**{"start": 1.0, "stop": 2.0, **bad})
+
+
+def test_a_schedule_without_progress_has_no_value_and_a_number_has():
+    assert value_at(3.0, None) == 3.0
+    with pytest.raises(ValueError, match="only at a progress"):
+        value_at(Schedule(0.0, 1.0), None)
+
+
+@given(VALUE, VALUE, EASE, FRACTION)
+def test_values_of_a_schedule_lie_between_its_ends(start, stop, ease, x):
+    low, high = sorted(ends(Schedule(start, stop, ease=ease)))
+    assert low * (1 - 1e-9) <= Schedule(start, stop, ease=ease).at(x) <= high * (1 + 1e-9)
+    assert ends(start) == (start, start)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "limits", "strictly", "message"),
+    [
+        (0.5, (0.0, 1.0), True, None),
+        (Schedule(1.0, 0.0), (0.0, 1.0), False, None),
+        (Schedule(1.0, 0.0), (0.0, 1.0), True, "s must lie strictly between 0 and 1, got 1 to 0"),
+        (Schedule(0.5, -1.0), (0.0, 1.0), False, r"s must lie in \[0, 1\], got 0.5 to -1"),
+        (-2.0, (0.0,), False, "s must be >= 0, got -2"),
+        (0.0, (0.0,), True, "s must be > 0, got 0"),
+        (float("inf"), (0.0,), True, None),
+        (float("nan"), (0.0,), False, "s must be >= 0, got nan"),
+    ],
+)
+def test_limits_hold_at_both_ends(scalar, limits, strictly, message):
+    if message is None:
+        check_within("s", scalar, *limits, strictly=strictly)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_within("s", scalar, *limits, strictly=strictly)

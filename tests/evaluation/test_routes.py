@@ -10,7 +10,9 @@ from toy_run import BallPrior
 from typer.testing import CliRunner
 
 from dreamlab.cli.main import app
+from dreamlab.core.config import dump_yaml, load_yaml
 from dreamlab.core.errors import InputError
+from dreamlab.core.locations import configs_dir
 from dreamlab.evaluation import routes
 from dreamlab.evaluation.routes import ROUTES, Comparison, Route, RoutesConfig, compare
 from dreamlab.evaluation.routes_figure import draw, heat, scale_of
@@ -19,7 +21,7 @@ from dreamlab.representations import painted
 
 @pytest.fixture(autouse=True)
 def ball_prior(monkeypatch):
-    monkeypatch.setattr(routes, "load_prior", lambda config, device: BallPrior())
+    monkeypatch.setattr(routes, "load_for_stages", lambda *arguments: BallPrior())
 
 
 def told(prompt="a ball", **settings) -> tuple[list[Comparison], list[tuple[str, float]]]:
@@ -68,6 +70,50 @@ def test_a_mesh_may_be_given_and_a_threshold_holds(tmp_path, monkeypatch):
     (ball,), (box,) = (told(**settings, mesh=mesh)[0] for mesh in (None, path))
     assert box.threshold == 0.5 and box.routes[-1].after.max() <= 0.5 * 1.001
     assert not torch.allclose(box.routes[0].picture, ball.routes[0].picture, atol=0.05)
+
+
+class Steered(BallPrior):
+    """Notes what a ControlNet would be shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.controls, self.shown = {"sd15-depth": None}, []
+
+    def predict(self, noisy, t, conditioning, control=None):
+        assert control is not None
+        self.shown.append(control.pictures)
+        return super().predict(noisy, t, conditioning)
+
+
+def recipe_with(tmp_path, **changes):
+    """The recipe of a texture with other settings of its stage and model."""
+    content = load_yaml(configs_dir() / "toybox-texture.yaml")
+    content["prior"] |= changes.pop("prior", {})
+    (stage,) = content["stages"].values()
+    stage |= changes
+    path = tmp_path / "changed.yaml"
+    path.write_text(dump_yaml(content))
+    return str(path)
+
+
+def test_the_stage_is_steered_by_its_controlnets_as_a_run_would_be(tmp_path, monkeypatch):
+    prior, asked = Steered(), []
+    monkeypatch.setattr(routes, "load_for_stages", lambda *given: asked.append(given) or prior)
+    recipe = recipe_with(tmp_path, controls=[{"model": "sd15-depth"}], views=4)
+    told(recipes=(recipe,), steps=1, threshold=0.5)
+    ((_, (stage,), *_),) = asked
+    assert stage.views == 1 and stage.controls[0].model == "sd15-depth"
+    assert len(prior.shown) == 5 and all(shown.max() > 0.5 for shown in prior.shown)
+
+
+def test_a_model_of_several_views_is_refused_before_anything_is_loaded_or_run(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(routes, "load_for_stages", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(routes, "sees_views_together", lambda prior: prior.model == "mvdream")
+    recipes = ("toybox-image", recipe_with(tmp_path, prior={"model": "mvdream"}))
+    with pytest.raises(InputError, match="single view, and mvdream, the model of the recipe"):
+        told(recipes=recipes)
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"at": 101}, {"threshold": 0.0}])

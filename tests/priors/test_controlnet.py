@@ -17,7 +17,7 @@ from tiny_models import (
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.priors.controlnet import Control
-from dreamlab.priors.footprint import META, step_bytes, weight_bytes
+from dreamlab.priors.footprint import META, Demand, step_bytes, weight_bytes
 from dreamlab.priors.image_prompt import ImagePrompt
 from dreamlab.priors.load import PriorConfig, known_models, load_prior, resolve_model
 from dreamlab.priors.memory import step_down
@@ -149,7 +149,7 @@ def test_they_share_the_ladder_of_memory_and_are_counted(root: Path):
     )
     bare = load_prior(PriorConfig(model=str(root / "sd"), memory=[]), META)
     assert isinstance(twin, UNetPrior) and isinstance(bare, UNetPrior)
-    assert step_bytes(twin, 2, 2) > step_bytes(bare, 2, 2)
+    assert step_bytes(twin, Demand(2, 2)) > step_bytes(bare, Demand(2, 2))
 
 
 def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path):

@@ -13,7 +13,7 @@ from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import image_prompt
-from dreamlab.priors.footprint import META, step_bytes
+from dreamlab.priors.footprint import META, Demand, step_bytes
 from dreamlab.priors.image_prompt import (
     ImagePrompt,
     load_image_prompt,
@@ -209,7 +209,7 @@ def test_a_learned_score_begins_as_the_prior_with_the_picture(prior: UNetPrior):
 
 @pytest.mark.slow
 def test_memory_is_counted_and_attention_that_sees_is_not_replaced(root: Path):
-    assert step_bytes(load(root, device=META), 1, 2) > 0
+    assert step_bytes(load(root, device=META), Demand(1, 2)) > 0
     prior = load(root)
     before = prior.predict(noisy(), T, texts(prior, True, False)).eps
     assert not take(prior, "attention_slicing") and take(prior, "half_precision")

@@ -5,24 +5,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from guided_views import as_render, cameras_at
 from tiny_models import IMAGE_SIZE, SAVERS, save_tiny_pipeline, save_tiny_sdxl
 from torch import nn
 
 from dreamlab.core.errors import InputError
+from dreamlab.guidance import vsd
+from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import load as loading
 from dreamlab.priors import memory
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.footprint import (
     META,
+    Demand,
     LiveBytes,
+    Told,
     fused_attention,
     guided_step,
+    network_bytes,
     step_bytes,
     weight_bytes,
 )
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import RUNGS, Estimate, estimate, rungs_to_fit, step_down, take
+
+VIEWS = 3
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,9 @@ def test_live_bytes_are_those_of_the_tensors_alive_at_the_worst_moment():
         y = x.clone()
         y.view(10, 100).transpose(0, 1)[3:].add_(1)
     assert views.peak == 4000
+    with LiveBytes() as given:
+        x.view(10, 100).t().add_(1)
+    assert given.peak == 0  # was there before
 
 
 def test_the_count_without_values_is_that_with_values(folder: Path):
@@ -86,15 +97,64 @@ def test_the_count_without_values_is_that_with_values(folder: Path):
         noisy = latents.detach().repeat_interleave(2, dim=0)
         score = real.predict(noisy, torch.rand(4), text).eps[:2]
         (latents * score).sum().backward()
-    counted = step_bytes(twin, views=2, rows_per_view=2)
+    counted = step_bytes(twin, Demand(views=2, rows=2))
     assert counted == pytest.approx(live.peak, rel=0.05)
+
+
+@pytest.mark.slow
+def test_more_rows_need_more_until_they_are_denoised_one_by_one(folder: Path):
+    twin = load(folder, META)
+    few, many = (step_bytes(twin, Demand(1, rows)) for rows in (2, 24))
+    assert many > 1.2 * few
+    assert take(twin, "single_rows")
+    few, many = (step_bytes(twin, Demand(1, rows)) for rows in (2, 24))
+    assert many < 1.1 * few
+
+
+@pytest.mark.slow
+def test_a_score_that_learns_is_counted_with_its_graph_as_vsd_makes_it(tmp_path: Path):
+    model = save_tiny_pipeline(tmp_path / "sd")
+    real, twin = load(model), load(model, META)
+    prompts = Prompts.encode(real, "a", "", PromptConfig(view="none"))
+    rule = vsd.build(vsd.Config(), real, prompts)
+    rule.begin(real, prompts, torch.Generator().manual_seed(0))
+    cameras, generator = cameras_at([0.0] * VIEWS), torch.Generator().manual_seed(0)
+    with fused_attention(), LiveBytes() as live:
+        rgb = torch.rand(VIEWS, real.image_size, real.image_size, 3).requires_grad_(True)
+        rule(as_render(rgb), cameras, 0.0, generator).loss.backward()
+    counted = step_bytes(twin, Demand(VIEWS, 2, rule.config.lora))
+    assert counted == pytest.approx(live.peak, rel=0.05)
+    assert counted > 1.1 * step_bytes(twin, Demand(VIEWS, 2))
+    assert not twin.has_learned_scores, "counting leaves the model as it was"
+
+
+@pytest.mark.slow
+def test_a_second_model_adds_its_network_and_takes_the_rungs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(RUNGS, "vae_tiling", lambda _: False)  # slow to count
+    twin = load(save_tiny_pipeline(tmp_path / "small"), META)
+    other = load(save_tiny_pipeline(tmp_path / "large", block_out_channels=(64, 128)), META)
+    demand = Demand(1, 2, LoraConfig(), "large")
+    one, both = estimate(twin, [Demand(1, 2)]), estimate(twin, [demand], {"large": other})
+    assert both.weights == one.weights + network_bytes(other.network)
+    assert both.step > one.step
+    options = {"can_offload": True, "learners": {"large": other}}
+    rungs, _ = rungs_to_fit(twin, [demand], 0, **options)
+    assert "half_precision" in rungs and other.dtype == torch.bfloat16
+    assert rungs[-1] == "cpu_offload", "the prior may wait, and the network that learns is not it"
+    own, _ = rungs_to_fit(
+        load(tmp_path / "small", META), [Demand(1, 2, LoraConfig())], 0, **options
+    )
+    assert "cpu_offload" not in own
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", list(SAVERS))
 def test_every_family_can_be_counted_and_needs_more_for_more(family: str, tmp_path: Path):
     twin = load(SAVERS[family](tmp_path / family), META)
-    one, two = estimate(twin, 1), estimate(twin, 2)
+    one, two = estimate(twin, [Demand(1)]), estimate(twin, [Demand(2)])
+    assert estimate(twin, [Demand(1), Demand(2), Demand(1)]) == two, "the greatest of all stages"
     assert one.weights == two.weights > 0
     assert one.texts == two.texts > 0
     assert one.step < two.step < 2.5 * one.step
@@ -119,10 +179,10 @@ def test_fused_attention_holds_no_matrix_of_weights():
 @pytest.mark.slow
 def test_rungs_lower_the_count_one_after_another(folder: Path):
     twin = load(folder, META)
-    before = estimate(twin, 2).total
+    before = estimate(twin, [Demand(2)]).total
     for rung in ("vae_slicing", "half_precision"):
         assert take(twin, rung)
-        after = estimate(twin, 2).total
+        after = estimate(twin, [Demand(2)]).total
         assert after < before, rung
         before = after
 
@@ -198,9 +258,9 @@ def test_as_few_rungs_as_needed_are_taken_before_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fit(free: int, can_offload: bool = False) -> tuple[list[memory.Rung], Estimate]:
-        return rungs_to_fit(lambda d: load(folder, d), 2, free, can_offload=can_offload)
+        return rungs_to_fit(load(folder, META), [Demand(2)], free, can_offload=can_offload)
 
-    whole = estimate(load(folder, META), 2).total
+    whole = estimate(load(folder, META), [Demand(2)]).total
     assert fit(whole)[0] == []
     some, needed = fit(int(0.8 * whole))
     assert some == ["vae_slicing"] and needed.total <= 0.8 * whole
@@ -219,12 +279,33 @@ def test_small_models_are_not_counted_and_large_ones_say_what_they_need(
     )
     assert load(folder, memory="auto").rungs == []
     monkeypatch.setattr(loading, "rungs_to_fit", rungs_to_fit)
-    needed = estimate(load(folder, META), 1).total
+    needed = estimate(load(folder, META), [Demand()]).total
     monkeypatch.setattr(loading, "free_bytes", lambda _: int(0.9 * needed))
     with caplog.at_level(logging.INFO):
         prior = load(folder, memory="auto")
     assert prior.rungs[:1] == ["vae_slicing"]
     assert "GB of cpu" in caplog.text and "it runs with vae_slicing" in caplog.text
+
+
+def test_what_is_counted_has_the_precision_of_what_will_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On CUDA that is half of a CPU's, which the device without values must not hide."""
+    counted: list[torch.dtype] = []
+
+    class CountedError(Exception):
+        """Ends before anything is put onto a device that is not there."""
+
+    def count(twin: DiffusionPrior, *_: object, **__: object):
+        counted.append(next(twin.network.parameters()).dtype)
+        raise CountedError
+
+    monkeypatch.setattr(loading, "rungs_to_fit", count)
+    monkeypatch.setattr(loading, "free_bytes", lambda _: 1)
+    for device in ("cuda", "cpu"):
+        with pytest.raises(CountedError):
+            load_prior(PriorConfig(model=str(folder)), device)
+    assert counted == [torch.float16, torch.float32]
 
 
 def test_half_precision_from_the_start_loads_halves(folder: Path):
@@ -243,5 +324,5 @@ def test_an_unknown_rung_is_refused(tmp_path: Path):
 def test_a_guided_step_on_the_meta_device_needs_no_weights(tmp_path: Path):
     folder = save_tiny_pipeline(tmp_path / "sd")
     twin = load(folder, META)
-    guided_step(twin, twin.embed([""]), 2, 2)
+    guided_step(Told.nothing(twin), Demand(2, 2))
     assert all(p.is_meta for p in twin.network.parameters())

@@ -18,9 +18,9 @@ from dreamlab.core.cameras import Cameras, orbit_cameras, turntable_cameras
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors.base import Prior
-from dreamlab.priors.footprint import META, step_bytes
+from dreamlab.priors.footprint import META, Demand, step_bytes
 from dreamlab.priors.learned import Adaptable, LoraConfig
-from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.priors.load import PriorConfig, load_prior, sees_views_together
 from dreamlab.priors.memory import take
 from dreamlab.priors.multi_view import MultiView, camera_numbers
 from dreamlab.priors.mvdream import MVDreamPrior, converted_config
@@ -90,7 +90,9 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_a_prior_of_four_views_that_can_be_adapted(prior: MVDreamPrior):
+def test_it_is_a_prior_of_four_views_that_can_be_adapted(prior: MVDreamPrior, folder: Path):
+    assert sees_views_together(PriorConfig(model=str(folder)))
+    assert not sees_views_together(PriorConfig())
     assert isinstance(prior, Prior) and isinstance(prior, MultiView)
     assert isinstance(prior, Adaptable)
     assert (prior.num_views, prior.image_size) == (4, IMAGE_SIZE)
@@ -222,7 +224,8 @@ def test_half_precision_stays_near_and_speaks_float32(folder: Path, prior: MVDre
 @pytest.mark.slow
 def test_a_step_is_counted_in_whole_groups(folder: Path):
     twin = load(folder, META)
-    assert step_bytes(twin, 1, 2) == step_bytes(twin, 4, 2) < step_bytes(twin, 5, 2)
+    one, group, more = (step_bytes(twin, Demand(views, 2)) for views in (1, 4, 5))
+    assert one == group < more
 
 
 @pytest.mark.slow

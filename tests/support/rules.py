@@ -192,7 +192,7 @@ def encode_reference(rule: object, prior: Prior, negative: str, config: PromptCo
 def reference_of(rule: Rule, z: Tensor, cameras: Cameras) -> Reference | None:
     """What `rule` finds as its reference in renders of `as_render`."""
     pictures = torch.zeros(len(z), rule.prior.image_size, rule.prior.image_size, 3)
-    found = rule.refer(as_render(pictures), cameras, torch.Generator())
+    found = rule.refer(as_render(pictures), cameras, 0.0, torch.Generator())
     if found is None:
         return None
     plain = found.latents[..., :1, :1].expand(-1, -1, *z.shape[2:])

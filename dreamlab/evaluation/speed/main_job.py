@@ -23,8 +23,8 @@ from dreamlab.evaluation.speed.figures import Call, Figure, Goal, medians, speed
 from dreamlab.guidance.base import Guidance, GuidanceOutput
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.jobs.recipes import RunConfig
-from dreamlab.priors.load import load_prior
 from dreamlab.systems.guidance import build_guidance
+from dreamlab.systems.prior import load_for_stages
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.checkpoint import Snapshot
@@ -62,7 +62,7 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
         DivergedError: a training step went bad.
         MissingError: the prior cannot be had.
     """
-    prior = load_prior(config.prior, CPU)
+    prior = load_for_stages(config.prior, list(config.stages.values()), CPU, config.layout)
     for name, stage_config in config.stages.items():
         stage_config = replace(stage_config, steps=num_warm_up + STEPS, start_from=None)
         guidance = build_guidance(
@@ -91,7 +91,7 @@ def prior_pair(config: RunConfig, repeats: int) -> Figure:
     Raises:
         MissingError: the prior cannot be had.
     """
-    prior = load_prior(config.prior, CPU)
+    prior = load_for_stages(config.prior, list(config.stages.values()), CPU, config.layout)
     stage = next(iter(config.stages.values()))
     prompts = Prompts.encode(prior, config.prompt, config.negative_prompt, stage.prompts)
     size = prior.latent_size

@@ -1,0 +1,50 @@
+"""The prior of a run, loaded with all that its stages ask of it: ControlNets, and room to step."""
+
+from collections.abc import Sequence
+
+import torch
+
+from dreamlab.core.layout import Layout
+from dreamlab.guidance.learning import LearningConfig
+from dreamlab.guidance.rows import rows_per_view
+from dreamlab.priors.base import Prior
+from dreamlab.priors.footprint import Demand
+from dreamlab.priors.load import PriorConfig, load_prior
+from dreamlab.systems import components
+from dreamlab.systems.settings import StageConfig
+
+
+def load_for_stages(
+    config: PriorConfig,
+    stages: Sequence[StageConfig],
+    device: torch.device,
+    layout: Layout | None = None,
+) -> Prior:
+    """Load the model of a run.
+
+    Args:
+        config: the model, and how it is run.
+        stages: of the run; they name ControlNets, and say how much memory a step needs.
+        device: where it is run.
+        layout: of the run; a view is judged under the prompts of its objects.
+
+    Raises:
+        InputError: as of `load_prior`, or a stage's guidance is unknown or wrong.
+        MissingError: the model, or what steers it, cannot be had.
+    """
+    controls = [control.model for stage in stages for control in stage.controls]
+    return load_prior(config, device, [demand_of(stage, layout) for stage in stages], controls)
+
+
+def demand_of(stage: StageConfig, layout: Layout | None = None) -> Demand:
+    """Return what a step of a stage asks of the denoiser.
+
+    Raises:
+        InputError: its guidance is unknown, or one of its settings is wrong.
+    """
+    config = components.find("guidance", stage.guidance).config
+    prompts = 1 if layout is None else stage.passes.most_prompts(len(layout))
+    rows = rows_per_view(config, stage.prompts, prompts)
+    if not isinstance(config, LearningConfig):
+        return Demand(stage.views, rows)
+    return Demand(stage.views, rows, config.lora, config.learned_model)

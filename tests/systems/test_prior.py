@@ -1,0 +1,53 @@
+"""What the prior of a run is loaded with."""
+
+import pytest
+import torch
+from toy_run import BallPrior, toy_stage
+
+from dreamlab.core.layout import Box, Layout
+from dreamlab.priors.footprint import Demand
+from dreamlab.priors.learned import LoraConfig
+from dreamlab.priors.load import PriorConfig
+from dreamlab.systems import prior as loading
+from dreamlab.systems.passes import PassConfig
+from dreamlab.systems.prior import demand_of, load_for_stages
+
+SIZE = (0.5, 0.5, 0.5)
+PLACES = zip("abc", (-0.5, 0.0, 0.5), strict=True)
+THREE = Layout(tuple(Box(text, (0.0, y, 0.0), SIZE) for text, y in PLACES))
+
+
+def test_a_stage_demands_the_rows_of_its_rule_for_all_of_its_views():
+    assert demand_of(toy_stage(views=3)) == Demand(3, 2)
+    nfsd = toy_stage(guidance={"name": "nfsd"}, prompts={"view": "perp_neg"})
+    assert demand_of(nfsd) == Demand(2, 3 + 2)
+    lora = {"rank": 8}
+    vsd = toy_stage(guidance={"name": "vsd", "lora": lora, "learned_model": "sd15"})
+    assert demand_of(vsd) == Demand(2, 2, LoraConfig(rank=8), "sd15")
+
+
+@pytest.mark.parametrize(
+    ("passes", "prompts"),
+    [
+        ({}, 4),  # three objects and the scene
+        ({"alone": 1, "pairs": 1}, 4),
+        ({"alone": 1, "pairs": 1, "scene": 0}, 2),
+        ({"alone": 1, "scene": 0}, 1),
+    ],
+)
+def test_a_layout_adds_the_prompts_that_share_a_view(passes: dict[str, int], prompts: int):
+    assert PassConfig(**passes).most_prompts(3) == prompts
+    assert demand_of(toy_stage(passes=passes), THREE) == Demand(2, prompts + 1)
+
+
+def test_the_prior_gets_the_controlnets_and_the_demands_of_all_stages(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen: list[tuple] = []
+    monkeypatch.setattr(loading, "load_prior", lambda *given: seen.append(given) or BallPrior())
+    config, device = PriorConfig(), torch.device("cpu")
+    controls = [{"model": "sd15-depth"}, {"model": "sd15-normal", "sees": "normal"}]
+    stages = [toy_stage(controls=controls[:1]), toy_stage(views=4, controls=controls[1:])]
+    assert isinstance(load_for_stages(config, stages, device), BallPrior)
+    demands, names = [Demand(2, 2), Demand(4, 2)], ["sd15-depth", "sd15-normal"]
+    assert seen == [(config, device, demands, names)]

@@ -60,10 +60,10 @@ class Looking:
         where = position(job.state, job.phase, head, last_step(folder.events))
         return JobView(
             name=folder.root.name,
-            prompt=job.prompt,
+            prompt=job.prompt or head.prompt,
             negative_prompt=head.negative_prompt,
-            recipe=job.recipe,
-            quality=job.quality,
+            recipe=job.recipe or head.recipe,
+            quality=job.quality or head.quality,
             seed=job.seed,
             state=job.state,
             phase=job.phase,

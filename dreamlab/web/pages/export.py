@@ -79,16 +79,16 @@ class _Page:
         self.cards = html(js_on_load=FORMATS_SCRIPT, elem_id="formats")
         with gr.Row():
             self.height = gr.Number(
-                label="Height, m", value=1.0, minimum=0.001, min_width=120, elem_id="height"
+                label="Height, m", value=1.0, minimum=0.001, min_width=150, elem_id="height"
             )
             self.faces = gr.Number(
-                label="Most triangles", value=20_000, precision=0, min_width=120, elem_id="faces"
+                label="Most triangles", value=20_000, precision=0, min_width=150, elem_id="faces"
             )
             self.texture = gr.Dropdown(
                 [(f"{size} px", size) for size in TEXTURES],
                 value=1024,
                 label="Texture",
-                min_width=120,
+                min_width=150,
                 elem_id="texture",
             )
         self.said = html("")
@@ -100,6 +100,7 @@ class _Page:
             lines=1,
             max_lines=6,
             label="The same in a terminal",
+            elem_id="export-line",
         )
 
     def wire(self) -> None:

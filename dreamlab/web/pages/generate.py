@@ -163,8 +163,8 @@ class _Page:
     def wire(self) -> None:
         """Say what follows on what; every change of the form is looked at."""
         for field in (self.prompt, self.negative, self.seed):
-            event = field.input(self.look, self.form, self._seen, **LAST)
-            event.then(None, self.form, None, js=REMEMBER)
+            field.input(None, self.form, None, js=REMEMBER)
+            field.input(self.look, self.form, self._seen, **LAST)
         # `input`, not `change`: a form that is filled in from a run keeps its settings
         outputs = [self.about, self.cards, self.settings, self.chosen, self.changed]
         taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **LAST)
@@ -210,8 +210,8 @@ class _Page:
         return [self.verdict, self.words, self.config, self.line, self.make]
 
     def _then_look(self, event: Any) -> None:
-        seen = event.then(self.look, self.form, self._seen, **QUIET)
-        seen.then(None, self.form, None, js=REMEMBER)
+        event.then(None, self.form, None, js=REMEMBER)
+        event.then(self.look, self.form, self._seen, **QUIET)
 
     def look(self, *form: Any) -> list[Any]:
         """Check the form and show what it means."""

@@ -68,13 +68,19 @@ class _Page:
     def _lay_out_filters(self) -> None:
         states = [(markup.STATE_WORDS[name], name) for name in STATES]
         self.words = gr.Textbox(
-            label="Search", placeholder="words of the prompt", scale=4, elem_id="search"
+            label="Search",
+            placeholder="words of the prompt",
+            scale=4,
+            min_width=260,
+            elem_id="search",
         )
         self.state = gr.Dropdown(
             [("All states", ""), *states], value="", label="State", scale=2, min_width=130
         )
         self.order = gr.Dropdown(ORDERS, value="newest", label="Order", scale=2, min_width=130)
-        self.only = gr.Checkbox(label="★ Favourites only", scale=1, min_width=200)
+        self.only = gr.Checkbox(
+            label="★ Favourites only", scale=1, min_width=200, elem_id="favourites"
+        )
 
     def wire(self) -> None:
         """Say what follows on what; whatever is done, the gallery is looked at again."""

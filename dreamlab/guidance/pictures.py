@@ -21,22 +21,27 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
-from dreamlab.priors.base import Latents, Prior, resize_square
+from dreamlab.priors.base import Latents, resize_square
 
 Sees = Literal["rgb", "normal", "shape"]
 SHAPE_CHANNELS = 4
 
 
-def check_sees(sees: Sees, prior: Prior) -> None:
-    """Refuse what this prior cannot judge.
+def check_sees(sees: Sees, name: str, latent_channels: int) -> None:
+    """Refuse what a prior cannot judge.
+
+    Args:
+        sees: what it is to judge.
+        name: of the prior.
+        latent_channels: of its latents.
 
     Raises:
         InputError: `shape` with a prior whose latents have other than four channels.
     """
-    if sees == "shape" and prior.latent_channels != SHAPE_CHANNELS:
+    if sees == "shape" and latent_channels != SHAPE_CHANNELS:
         raise InputError(
             f"guidance.sees is 'shape', which needs latents of {SHAPE_CHANNELS} channels, got "
-            f"{prior.latent_channels} from {prior.name}.",
+            f"{latent_channels} from {name}.",
             "set guidance.sees to normal or rgb, or use a Stable Diffusion model.",
         )
 

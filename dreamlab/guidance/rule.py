@@ -153,7 +153,7 @@ class Rule(ABC, Generic[C]):
     """
 
     def __init__(self, config: C, prior: Prior, prompts: Prompts) -> None:
-        check_sees(config.sees, prior)
+        check_sees(config.sees, prior.name, prior.latent_channels)
         self.config, self.prior, self.prompts = config, prior, prompts
 
     @property

@@ -72,10 +72,11 @@ def prepare(
     """Make the folder of a new run; `is_queued`: supervisors may begin it, by `priority`.
 
     Raises:
-        InputError: `parent` cannot be written.
+        InputError: `parent` cannot be written, or the prior cannot judge a stage.
         MissingError: a format needs Blender, which is not installed.
     """
     check_formats(config.export.formats)
+    config.check_prior()
     folder = RunFolder.create(parent, config.prompt, config.seed)
     write_record(folder, config, is_queued=is_queued, priority=priority)
     return folder

@@ -30,8 +30,10 @@ from dreamlab.jobs.recipe_files import (
     read_recipe,
 )
 from dreamlab.priors.load import PriorConfig, resolve_model
+from dreamlab.priors.traits import foreseen
 from dreamlab.systems import components
 from dreamlab.systems.per_object import check_per_object
+from dreamlab.systems.prior_fit import check_stages
 from dreamlab.systems.settings import StageConfig
 
 __all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
@@ -88,6 +90,15 @@ class RunConfig:
         check_per_object(stages, self.layout)
         return replace(self, stages=stages)
 
+    def check_prior(self) -> None:
+        """Refuse a prior that cannot judge a stage, as far as is known before it is loaded.
+
+        Raises:
+            InputError: what the run would end with, naming the stage.
+            MissingError: the prior's folder is damaged.
+        """
+        check_stages(self.stages, foreseen(self.prior))
+
     def to_yaml(self) -> str:
         """Write all settings, as config.yaml of a run folder holds them."""
         sections = (json.dumps({key: value}) for key, value in to_plain(self).items())
@@ -110,7 +121,37 @@ def load_recipe(
     seed: int = 0,
     guidance: str | None = None,
 ) -> RunConfig:
-    """Resolve a recipe for a prompt.
+    """Resolve a recipe for a prompt; arguments as for `resolve_recipe`.
+
+    Raises:
+        InputError: unknown recipe, quality, key, model or component, a value that is refused, or a
+            stage that the prior cannot judge.
+        MissingError: the prior's folder is damaged.
+    """
+    config = resolve_recipe(
+        name,
+        quality,
+        overrides,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        guidance=guidance,
+    )
+    config.check_prior()
+    return config
+
+
+def resolve_recipe(
+    name: str = DEFAULT_RECIPE,
+    quality: str = "standard",
+    overrides: Sequence[str] = (),
+    *,
+    prompt: str,
+    negative_prompt: str = "",
+    seed: int = 0,
+    guidance: str | None = None,
+) -> RunConfig:
+    """Resolve a recipe for a prompt, without asking whether prior and stages fit each other.
 
     Args:
         name: a recipe of `list_recipes()`, or the path of a .yaml file.

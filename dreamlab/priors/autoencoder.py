@@ -14,6 +14,7 @@ Memory: E is differentiated, so calls of it in parts save nothing unless each pa
 on the way back. `save_memory` does both: only one part's activations are there at a time.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -64,15 +65,19 @@ class Pixels:
         return (latents.float() + 1) / 2
 
 
+def channels_and_factor(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return channels of an autoencoder's latents, and pixels of one along a side."""
+    blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
+    return config["latent_channels"], 2 ** (len(blocks) - 1)
+
+
 class Autoencoder:
     """The latents of an autoencoder of diffusers, which is frozen here."""
 
     def __init__(self, vae: "AutoencoderKL | AutoencoderTiny") -> None:
         self.vae: Any = vae.requires_grad_(False).eval()
         config = self.vae.config
-        self.channels: int = config.latent_channels
-        blocks = getattr(config, "block_out_channels", None) or config.encoder_block_out_channels
-        self.factor = 2 ** (len(blocks) - 1)
+        self.channels, self.factor = channels_and_factor(config)
         self._scale: float = config.scaling_factor
         self._shift: float = getattr(config, "shift_factor", None) or 0.0
         self._recomputes = False

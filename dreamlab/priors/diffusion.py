@@ -111,13 +111,7 @@ class DiffusionPrior(ABC):
         self.image_size = options.image_size or native_size
         self.native_size = native_size
         self.latent_channels = space.channels
-        self.latent_size = self.image_size // space.factor
-        if self.latent_size * space.factor != self.image_size:
-            raise InputError(
-                f"prior.image_size must be a multiple of {space.factor} for {self.name}, got "
-                f"{self.image_size}.",
-                f"use {self.latent_size * space.factor} or {native_size}.",
-            )
+        self.latent_size = latent_side(self.name, self.image_size, space.factor, native_size)
         self.max_guidance = options.max_guidance
 
     @property
@@ -314,6 +308,27 @@ def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     """Return the precision that `dtype` means on `device`."""
     names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     return names[explicit_dtype(dtype, device)]
+
+
+def latent_side(name: str, image_size: int, factor: int, native_size: int) -> int:
+    """Return the side of the latents of pictures of `image_size` pixels.
+
+    Args:
+        name: of the model, for messages.
+        image_size: side of the pictures that are judged.
+        factor: pixels of a latent along one side.
+        native_size: side of the pictures that the model was made for.
+
+    Raises:
+        InputError: the pictures are no whole number of latents.
+    """
+    side = image_size // factor
+    if side * factor != image_size:
+        raise InputError(
+            f"prior.image_size must be a multiple of {factor} for {name}, got {image_size}.",
+            f"use {side * factor} or {native_size}.",
+        )
+    return side
 
 
 def square_side(sample_size: int | list[int] | tuple[int, int]) -> int:

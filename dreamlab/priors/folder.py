@@ -60,14 +60,25 @@ class Family:
     optional: tuple[str, ...] = ()
     lora_loader: str = "StableDiffusionLoraLoaderMixin"
     """Class of diffusers that knows how LoRA files of the family are written."""
+    channels: int = 4
+    """Of the latents of its published models."""
+    factor: int = 8
+    """Pixels of such a model's latent, along one side."""
+    num_views: int = 1
+    """Views of an object that such a model judges at once."""
+    is_steerable: bool = False
+    """Whether ControlNets and image prompts can steer it; its adapter is a `UNetPrior`."""
 
 
-STABLE_DIFFUSION = Family("Stable Diffusion 1.x or 2.x", "sd15 or sd21", UNET | VAE | CLIP)
+STABLE_DIFFUSION = Family(
+    "Stable Diffusion 1.x or 2.x", "sd15 or sd21", UNET | VAE | CLIP, is_steerable=True
+)
 SDXL = Family(
     "Stable Diffusion XL",
     "sdxl",
     UNET | VAE | CLIP | _numbered(_projected(CLIP), 2),
     lora_loader="StableDiffusionXLLoraLoaderMixin",
+    is_steerable=True,
 )
 SD3 = Family(
     "Stable Diffusion 3",
@@ -79,14 +90,16 @@ SD3 = Family(
     | _numbered(T5, 3),
     optional=("text_encoder_3", "tokenizer_3"),
     lora_loader="SD3LoraLoaderMixin",
+    channels=16,
 )
 FLUX = Family(
     "FLUX.1",
     "flux",
     {"transformer": ("FluxTransformer2DModel",)} | VAE | CLIP | _numbered(T5, 2),
     lora_loader="FluxLoraLoaderMixin",
+    channels=16,
 )
-DEEPFLOYD = Family("DeepFloyd IF", "if", UNET | T5)
+DEEPFLOYD = Family("DeepFloyd IF", "if", UNET | T5, channels=3, factor=1)
 MVDREAM = Family(
     "MVDream",
     "mvdream",
@@ -95,6 +108,7 @@ MVDREAM = Family(
     | CLIP
     | {"camera_proj": ("CameraMatrixEmbedding",)},
     optional=("camera_proj",),
+    num_views=4,
 )
 """Three layouts of one network: see `mvdream`."""
 

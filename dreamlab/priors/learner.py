@@ -16,6 +16,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import rungs_of
+from dreamlab.priors.traits import Traits, traits_of
 
 TIMES = 21
 """Times, from 0 to 1, at which noise levels are compared."""
@@ -53,23 +54,37 @@ def check_agreement(prior: Prior, learner: Prior) -> None:
     Raises:
         InputError: saying which.
     """
-    problem = None
+    check_latents(traits_of(prior), traits_of(learner))
+    if _noise_difference(prior, learner) > NOISE_TOLERANCE:
+        raise _disagreement(prior, learner, f"its noise levels are not those of {prior.name}")
+    if _latent_difference(prior, learner) > LATENT_TOLERANCE:
+        raise _disagreement(prior, learner, f"its autoencoder is not that of {prior.name}")
+
+
+def check_latents(prior: Traits, learner: Traits) -> None:
+    """Refuse a model that judges other latents, or more of them at once, as far as is known.
+
+    Raises:
+        InputError: saying how they differ.
+    """
+    if learner.num_views not in (None, 1, prior.num_views) and prior.num_views is not None:
+        problem = f"it judges {learner.num_views} views of an object at once"
+        raise _disagreement(prior, learner, problem)
     shapes = [(each.latent_channels, each.latent_size) for each in (prior, learner)]
-    if shapes[0] != shapes[1]:
-        (channels, size), (other_channels, other_size) = shapes
+    (channels, size), (other_channels, other_size) = shapes
+    if None not in (*shapes[0], *shapes[1]) and shapes[0] != shapes[1]:
         problem = (
             f"its latents are {other_size}x{other_size} of {other_channels} channels, those of "
             f"{prior.name} {size}x{size} of {channels}"
         )
-    elif _noise_difference(prior, learner) > NOISE_TOLERANCE:
-        problem = f"its noise levels are not those of {prior.name}"
-    elif _latent_difference(prior, learner) > LATENT_TOLERANCE:
-        problem = f"its autoencoder is not that of {prior.name}"
-    if problem:
-        raise InputError(
-            f"the model {learner.name} cannot learn beside {prior.name}: {problem}.",
-            "choose one of the same autoencoder and noise schedule, or leave learned_model out.",
-        )
+        raise _disagreement(prior, learner, problem)
+
+
+def _disagreement(prior: Prior | Traits, learner: Prior | Traits, problem: str) -> InputError:
+    return InputError(
+        f"the model {learner.name} cannot learn beside {prior.name}: {problem}.",
+        "choose one of the same autoencoder and noise schedule, or leave learned_model out.",
+    )
 
 
 def _noise_difference(prior: Prior, learner: Prior) -> float:

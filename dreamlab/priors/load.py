@@ -7,6 +7,7 @@ and so the adapter.
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from dreamlab.priors.diffusion import (
 )
 from dreamlab.priors.folder import (
     DEEPFLOYD,
+    FAMILIES,
     FLUX,
     MVDREAM,
     SD3,
@@ -62,8 +64,6 @@ ADAPTERS: dict[str, Callable[[Path, LoadOptions], DiffusionPrior]] = {
     DEEPFLOYD.title: deepfloyd.load,
     MVDREAM.title: mvdream.load,
 }
-STEERABLE = (STABLE_DIFFUSION.title, SDXL.title)
-"""Families whose adapter is a `UNetPrior`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,14 @@ class Model:
     """Largest guidance scale that the model stands; none: any. Distilled models stand little."""
     few_steps: int | None = None
     """Timesteps at which it was trained, if it is a teacher of few steps; none: all."""
+    pipeline: str | None = None
+    """What its model_index.json names, so its family is known without it; none: it is not."""
     preset: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Settings laid over a recipe when it runs with this model."""
+
+    def __post_init__(self) -> None:
+        if self.pipeline is not None and self.pipeline not in FAMILIES:
+            raise ValueError(f"pipeline must be one of {', '.join(FAMILIES)}, got {self.pipeline}")
 
 
 def known_models(kind: Kind = "model") -> dict[str, Model]:
@@ -137,9 +143,14 @@ def known_models(kind: Kind = "model") -> dict[str, Model]:
     Raises:
         InputError: the table has an unknown key or a value of a wrong type.
     """
-    table = load_yaml(configs_dir() / "models.yaml")
-    models = {name: build(Model, entry, f"models.{name}") for name, entry in table.items()}
+    path = configs_dir() / "models.yaml"
+    models = _table(path, path.stat().st_mtime_ns)
     return {name: model for name, model in models.items() if model.kind == kind}
+
+
+@functools.lru_cache(maxsize=1)
+def _table(path: Path, changed: int) -> dict[str, Model]:
+    return {name: build(Model, entry, f"models.{name}") for name, entry in load_yaml(path).items()}
 
 
 def resolve_model(name: str, kind: Kind = "model") -> Model:
@@ -188,7 +199,7 @@ def load_prior(
     model = resolve_model(config.model)
     half = resolve_dtype(config.dtype, device) == torch.float16
     folder = locate(config.model, model.sources, prefer_half=half)
-    name = config.model if config.model in known_models() else folder.name
+    name = name_of(config.model, folder)
     if config.checkpoint is not None:
         folder = unpacked(config.checkpoint, folder)
         name = folder.name
@@ -204,7 +215,7 @@ def load_prior(
         few_steps=model.few_steps,
     )
     family = family_of(folder)
-    _check_hooks(family, name, controls, config.image_prompt)
+    check_hooks(family, name, controls, config.image_prompt)
     networks = {control: locate_control(control) for control in dict.fromkeys(controls)}
 
     def load(device: torch.device) -> DiffusionPrior:
@@ -244,6 +255,11 @@ def sees_views_together(config: PriorConfig) -> bool:
     return family_of(locate(config.model, model.sources)).title == MVDREAM.title
 
 
+def name_of(model: str, folder: Path) -> str:
+    """Return what a prior is called: its alias, or else the name of its folder."""
+    return model if model in known_models() else folder.name
+
+
 def locate_control(name: str) -> Path:
     """Return the folder of a ControlNet, downloading it if it must be.
 
@@ -263,7 +279,7 @@ def locate_control(name: str) -> Path:
     )
 
 
-def _check_hooks(
+def check_hooks(
     family: Family, name: str, controls: Sequence[str], image: ImagePrompt | None
 ) -> None:
     """Refuse what the denoiser of a family cannot be steered by.
@@ -271,12 +287,13 @@ def _check_hooks(
     Raises:
         InputError: it is no U-Net on latents.
     """
-    if family.title in STEERABLE or not (controls or image):
+    if family.is_steerable or not (controls or image):
         return
+    steerable = sorted({each.title for each in FAMILIES.values() if each.is_steerable})
     what = f"ControlNets ({', '.join(controls)})" if controls else "an image prompt"
     raise InputError(
         f"{name} is a {family.title} model, which {what} cannot steer here.",
-        f"choose a {' or '.join(STEERABLE)} model, or leave "
+        f"choose a {' or '.join(steerable)} model, or leave "
         f"{'the controls out of the stages' if controls else 'prior.image_prompt out'}.",
     )
 

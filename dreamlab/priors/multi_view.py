@@ -74,14 +74,35 @@ def group_size(prior: Prior, num_views: int) -> int:
     """
     if not isinstance(prior, MultiView):
         return 1
-    if num_views % prior.num_views:
-        more = -(-num_views // prior.num_views) * prior.num_views
-        raise InputError(
-            f"{prior.name} judges {prior.num_views} views of an object at once, and there are "
-            f"{num_views} in a step.",
-            f"set views of the stage to a multiple of {prior.num_views}, such as {more}.",
-        )
+    check_whole_groups(prior.name, prior.num_views, num_views)
     return prior.num_views
+
+
+def whole_groups(together: int, num_views: int) -> int:
+    """Return the least number of views, at least `num_views`, that are groups of `together`."""
+    return -(-num_views // together) * together
+
+
+def check_whole_groups(
+    name: str, together: int, num_views: int, key: str = "views of the stage"
+) -> None:
+    """Refuse views that are no whole groups.
+
+    Args:
+        name: of the prior.
+        together: N.
+        num_views: views of a step.
+        key: the setting that says how many.
+
+    Raises:
+        InputError: with a number that would be right.
+    """
+    if num_views % together:
+        raise InputError(
+            f"{name} judges {together} views of an object at once, and there are {num_views} in a "
+            "step.",
+            f"set {key} to a multiple of {together}, such as {whole_groups(together, num_views)}.",
+        )
 
 
 def camera_numbers(cameras: Cameras) -> Float[Tensor, "batch 16"]:

@@ -39,6 +39,7 @@ from dreamlab.core.errors import InputError, MissingError
 from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import LoadOptions, load_autoencoder
 from dreamlab.priors.folder import (
+    MVDREAM,
     index_parts,
     load_weights,
     part_class,
@@ -51,8 +52,6 @@ from dreamlab.priors.stable_diffusion import StableDiffusionPrior
 from dreamlab.priors.text_encoder import TextEncoder
 from dreamlab.priors.unet import Told
 
-NUM_VIEWS = 4
-"""N of all published models."""
 ORIGINAL_UNET = "model.diffusion_model."
 CAMERA_LAYERS = {"linear_1": "0", "linear_2": "2"}
 """The layers of M, here and in the original code."""
@@ -131,13 +130,7 @@ def load(folder: Path, options: LoadOptions) -> MVDreamPrior:
     """
     part_class(folder, "vae")
     text = TextEncoder(folder, options.device)
-    num_views = read_json(folder / "model_index.json").get("num_views", NUM_VIEWS)
-    if not isinstance(num_views, int) or num_views < 1:
-        raise InputError(
-            f"{folder / 'model_index.json'}: num_views must be a positive integer, got "
-            f"{num_views!r}.",
-            "correct it, or leave it out for 4.",
-        )
+    num_views = views_of(folder)
     config = unet_config(folder)
     space = load_autoencoder(folder, options)
     schedule, prediction_type = load_discrete_schedule(folder, options.few_steps, options.device)
@@ -150,6 +143,23 @@ def load(folder: Path, options: LoadOptions) -> MVDreamPrior:
         prediction_type=prediction_type,
         num_views=num_views,
     )
+
+
+def views_of(folder: Path) -> int:
+    """Return N of a model folder.
+
+    Raises:
+        InputError: its index names no number of views.
+        MissingError: the index is missing or damaged.
+    """
+    num_views = read_json(folder / "model_index.json").get("num_views", MVDREAM.num_views)
+    if not isinstance(num_views, int) or num_views < 1:
+        raise InputError(
+            f"{folder / 'model_index.json'}: num_views must be a positive integer, got "
+            f"{num_views!r}.",
+            f"correct it, or leave it out for {MVDREAM.num_views}.",
+        )
+    return num_views
 
 
 def unet_config(folder: Path) -> dict[str, Any]:

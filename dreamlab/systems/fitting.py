@@ -12,10 +12,10 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
-from dreamlab.core.protocols import Latent
 from dreamlab.systems import components
 from dreamlab.systems.guidance import check_reference
 from dreamlab.systems.handover import way_to_continue
+from dreamlab.systems.prior_fit import is_latent
 from dreamlab.systems.settings import PREVIOUS, StageConfig
 from dreamlab.systems.stage import Stage
 
@@ -38,12 +38,6 @@ def renderers_of(representation: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@functools.cache
-def _is_latent(representation: str) -> bool:
-    part = components.find("representations", {"name": representation})
-    return isinstance(part.module.build(part.config, torch.Generator()), Latent)
-
-
 def check_rule(stages: Mapping[str, StageConfig], name: str) -> None:
     """Refuse a stage whose guidance cannot judge what it makes; arguments as for `check_object`.
 
@@ -52,7 +46,7 @@ def check_rule(stages: Mapping[str, StageConfig], name: str) -> None:
     """
     config = stages[name]
     check_reference(name, config)
-    if "reference_prompt" in config.guidance and _is_latent(config.representation["name"]):
+    if "reference_prompt" in config.guidance and is_latent(config.representation["name"]):
         raise InputError(
             f"the guidance {config.guidance['name']} compares pictures, and a "
             f"{config.representation['name']} is latents.",

@@ -18,8 +18,9 @@ from dreamlab.guidance.semantic import SemanticPrompts
 from dreamlab.priors.base import Prior, guidance_limit
 from dreamlab.priors.controlnet import Controllable
 from dreamlab.priors.learner import load_learner
-from dreamlab.priors.multi_view import group_size
+from dreamlab.priors.traits import traits_of
 from dreamlab.systems import components
+from dreamlab.systems.prior_fit import check_prior
 from dreamlab.systems.settings import StageConfig
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def build_guidance(
         return ControlledPrompts(prompts, config.controls, prior.image_size)
 
     component = components.find("guidance", config.guidance, f"stages.{name}.guidance")
-    check_groups(name, config, prior)
+    check_prior(name, config, traits_of(prior))
     _warn_of_guidance(component.config, prior, f"stages.{name}.guidance")
     if layout is None:
         prompts = Prompts.encode(prior, scene, negative_prompt, config.prompts, cache_dir)
@@ -108,30 +109,6 @@ def check_reference(name: str, config: StageConfig) -> None:
         raise InputError(
             f"stage {name!r} has the guidance {rule}, and it is not said what the object is now.",
             f'set stages.{name}.guidance.reference_prompt, such as "a red chair".',
-        )
-
-
-def check_groups(name: str, config: StageConfig, prior: Prior) -> None:
-    """Refuse views that a multi-view prior cannot judge together.
-
-    Raises:
-        InputError: the stage `name` shows no object from around, or not in whole groups.
-    """
-    together = group_size(prior, config.views)
-    if together == 1:
-        return
-    if config.renderer["name"] == "flat":
-        raise InputError(
-            f"{prior.name} judges {together} views of an object at once, and stage {name!r} makes "
-            "a picture.",
-            "choose a model that judges single pictures, such as sd21.",
-        )
-    low, high = config.cameras.azimuth
-    if abs(high - low - 360) > 1e-3:
-        raise InputError(
-            f"{prior.name} judges {together} views from all around, and stages.{name}.cameras."
-            f"azimuth is [{low:g}, {high:g}].",
-            f"leave stages.{name}.cameras.azimuth out, or make it a whole turn.",
         )
 
 

@@ -5,10 +5,11 @@ Source: Pan et al., Enhancing High-Resolution 3D Generation through Pixel-wise G
 (2024), figure 2.
 """
 
-from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Latent
 from dreamlab.guidance.encoder_gradient import with_latents, with_linear_backward
 from dreamlab.priors.base import Prior
+from dreamlab.priors.traits import traits_of
+from dreamlab.systems.prior_fit import check_latent_shape
 from dreamlab.systems.stage import Stage
 
 
@@ -20,19 +21,7 @@ def prior_of(stage: Stage, prior: Prior) -> Prior:
     """
     representation, config = stage.representation, stage.config
     if isinstance(representation, Latent):
-        _check_shape(stage.name, representation, prior)
+        check_latent_shape(stage.name, representation, traits_of(prior))
         representation.connect(prior.decode)
         return with_latents(prior, lambda: representation.latents)
     return with_linear_backward(prior) if config.encoder_gradient == "linear" else prior
-
-
-def _check_shape(name: str, representation: Latent, prior: Prior) -> None:
-    side = prior.latent_size
-    got, wanted = representation.latents.shape[1:], (prior.latent_channels, side, side)
-    if tuple(got) != wanted:
-        raise InputError(
-            f"stage {name!r} holds latents of shape {tuple(got)}, those of the model "
-            f"{prior.name!r} have {wanted}.",
-            f"set stages.{name}.representation.channels={wanted[0]}, .latent_size={side} and "
-            f".size={prior.image_size}.",
-        )

@@ -29,9 +29,12 @@ STEP = b'{"kind": "step",'
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What config.yaml says that job.json does not repeat."""
+    """What config.yaml says; a job.json of an early version repeats none of it."""
 
+    prompt: str = ""
     negative_prompt: str = ""
+    recipe: str = ""
+    quality: str = ""
     stages: tuple[tuple[str, int], ...] = ()
     """Name and steps of each stage, in order."""
 
@@ -57,9 +60,10 @@ def read_head(path: Path) -> Head:
         check_yaml(text)
         content = yaml.load(text, Loader=LOADER)  # a safe loader
         stages = content["stages"].items()
+        fields = ("prompt", "negative_prompt", "recipe", "quality")
         return Head(
-            str(content.get("negative_prompt", "")),
-            tuple((str(name), int(stage["steps"])) for name, stage in stages),
+            *(str(content.get(field, "")) for field in fields),
+            stages=tuple((str(name), int(stage["steps"])) for name, stage in stages),
         )
     except (OSError, KeyError, *UNREADABLE):
         return Head()

@@ -5,28 +5,25 @@ has read of them. What needs the components (checking settings, queueing) is don
 process, see `jobs.queue.desk`.
 """
 
-import os
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.core.version import VERSION
-from dreamlab.jobs import state
+from dreamlab.jobs.choices import Option, Part
 from dreamlab.jobs.queue import actions
 from dreamlab.jobs.queue.desk import Desk
-from dreamlab.jobs.queue.index import Index, Page
+from dreamlab.jobs.queue.index import Page
 from dreamlab.jobs.queue.wish import Changes, Wish
-from dreamlab.jobs.recipe_files import QUALITIES, RecipeFile, list_recipes, read_recipe
 from dreamlab.web import files, uploads
-from dreamlab.web.errors import ConflictError, NotFoundError, TooManyError
-from dreamlab.web.progress import Head, last_step, position, read_head
+from dreamlab.web.catalogue import all_recipes
+from dreamlab.web.errors import ConflictError, NotFoundError
+from dreamlab.web.listing import Listing
+from dreamlab.web.looking import Looking
 from dreamlab.web.tail import Tail
 from dreamlab.web.views import (
     Checked,
@@ -35,8 +32,6 @@ from dreamlab.web.views import (
     Health,
     JobView,
     LayoutView,
-    OptionView,
-    PartView,
     RecipeView,
     SettingView,
 )
@@ -47,23 +42,6 @@ Action = Literal["stop", "pause", "cancel", "resume", "duplicate", "favourite", 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 API = "/api/v1"
 API_VERSION = 1
-MAX_PAGE = 200
-"""Runs of one page."""
-MAX_WORDS = 200
-"""Characters of a search."""
-REFRESH_SECONDS = 1.0
-"""The list of runs is at most so old, or a moment older where looking at all folders takes long."""
-REFRESH_SHARE = 0.05
-"""Most of its time that is spent looking at all folders."""
-REMEMBERED = 2000
-"""Runs of which the last view is kept."""
-REMEMBERED_PAGES = 100
-RUNNING = state.Job(state="running")
-DEFAULT_STAGE = {"representation": {"name": "hashgrid"}}
-"""Of a stage that says nothing else, see `systems.settings.StageConfig`."""
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 
 class Service:
@@ -87,18 +65,10 @@ class Service:
         """
         self.runs = runs.absolute()
         self.runs.mkdir(parents=True, exist_ok=True)
-        self._root = str(self.runs)
-        self.queue_max, self.root_path = queue_max, root_path.rstrip("/")
+        self.root_path = root_path.rstrip("/")
         self.desk = desk or Desk(self.runs)
-        self.index = Index(self.runs)
-        self._refreshing = threading.Lock()
-        self._queueing = threading.Lock()
-        self._fresh_until = 0.0
-        self._generation = 0  # of the table
-        self._pages = Memory[Hashable, Page](REMEMBERED_PAGES)
-        self._recipes: list[RecipeView] = []
-        self._views = Memory[str, tuple[Hashable, JobView]]()
-        self._heads = Memory[str, tuple[int, Head]]()
+        self.listing = Listing(self.runs, queue_max)
+        self._looking = Looking(self.url)
 
     def close(self) -> None:
         """End the child process; runs go on."""
@@ -124,7 +94,7 @@ class Service:
             TooManyError: the queue is full.
         """
         model = self._model(wish)
-        with self._room_in_queue():
+        with self.listing.room_in_queue():
             return RunFolder(self.runs / self.desk.submit(wish, model))
 
     def rerun(self, folder: RunFolder, changes: Changes) -> RunFolder:
@@ -134,7 +104,7 @@ class Service:
             InputError: something in the changes is wrong.
             TooManyError: the queue is full.
         """
-        with self._room_in_queue():
+        with self.listing.room_in_queue():
             return RunFolder(self.runs / self.desk.rerun(folder.root.name, changes))
 
     def add_model(self, content: bytes) -> str:
@@ -165,25 +135,14 @@ class Service:
         Raises:
             InputError: an unknown state or order.
         """
-        if len(words) > MAX_WORDS:
-            raise InputError(
-                f"the search has {len(words)} characters.", f"use at most {MAX_WORDS}."
-            )
-        self._refresh()
-        asked = (self._generation, words, tuple(states), favourites, order, offset, limit)
-        page = self._pages.get(asked)
-        if page is None:
-            page = self.index.search(
-                words,
-                states=states,
-                only_favourites=favourites,
-                order=order,
-                offset=offset,
-                limit=min(limit, MAX_PAGE),
-                refresh=False,
-            )
-            self._pages.put(asked, page)
-        return page
+        return self.listing.search(
+            words,
+            states=states,
+            favourites=favourites,
+            order=order,
+            offset=offset,
+            limit=limit,
+        )
 
     def open(self, name: str) -> RunFolder:
         """Open a run by the name of its folder.
@@ -209,35 +168,11 @@ class Service:
         Raises:
             NotFoundError: it was deleted.
         """
-        name = folder.root.name
-        try:
-            job = self.unchanged(name)
-            if job is not None:
-                return job
-            mark = self._mark(name)  # before it is read: what changes meanwhile is seen next time
-            job = self._look(folder)
-        except OSError:
-            raise NotFoundError(
-                f"there is no run {name[:80]!r} any more.", "see the list."
-            ) from None
-        self._views.put(name, (mark, job))
-        return job
+        return self._looking.describe(folder)
 
     def unchanged(self, name: str) -> JobView | None:
-        """Return what `describe` has last returned for a run, if that is still so.
-
-        This is asked for more often than anything else.
-        """
-        kept = self._views.get(name)
-        try:
-            if kept is None or kept[0] != self._mark(name):
-                return None
-        except OSError:
-            return None
-        job = kept[1]
-        if job.state == "running" and not state.is_alive(RunFolder(self.runs / name), RUNNING):
-            return None
-        return job
+        """Return what `describe` has last returned for a run, if that is still so."""
+        return self._looking.unchanged(self.runs / name)
 
     def act(self, folder: RunFolder, action: Action) -> RunFolder:
         """Do something with a run; return it, or the new one that it was copied to.
@@ -249,15 +184,15 @@ class Service:
         if action in ("favourite", "unfavourite"):
             actions.set_favourite(folder, action == "favourite")
         elif action == "duplicate":
-            with self._room_in_queue():
+            with self.listing.room_in_queue():
                 return actions.duplicate(folder)
         elif action == "resume":
-            with self._room_in_queue(), _conflicts():
+            with self.listing.room_in_queue(), _conflicts():
                 actions.resume(folder)
         else:
             with _conflicts():
                 actions.request(folder, action)
-        self._changed()
+        self.listing.has_changed()
         return folder
 
     def set_priority(self, folder: RunFolder, priority: int) -> None:
@@ -268,7 +203,7 @@ class Service:
         """
         with _conflicts():
             actions.set_priority(folder, priority)
-        self._changed()
+        self.listing.has_changed()
 
     def export(self, folder: RunFolder, settings: Mapping[str, Any]) -> None:
         """Queue an export of a run that has ended; settings by dotted key, `export.formats`, ….
@@ -278,7 +213,7 @@ class Service:
             MissingError: a format needs Blender, which is not installed.
             TooManyError: the queue is full.
         """
-        with self._room_in_queue():
+        with self.listing.room_in_queue():
             self.desk.export(folder.root.name, settings)
 
     def delete(self, folder: RunFolder) -> None:
@@ -289,7 +224,7 @@ class Service:
         """
         with _conflicts():
             actions.delete(folder)
-        self._changed()
+        self.listing.has_changed()
 
     def files(self, folder: RunFolder) -> list[FileView]:
         """List the files of a run that are meant for users."""
@@ -332,9 +267,7 @@ class Service:
 
     def recipes(self) -> list[RecipeView]:
         """List the recipes that come with dreamlab."""
-        if not self._recipes:
-            self._recipes = [_recipe_view(name, read_recipe(name)) for name in list_recipes()]
-        return self._recipes
+        return list(all_recipes())
 
     def settings(self, recipe: str, quality: str | None = None) -> list[SettingView]:
         """List the settings of a recipe.
@@ -343,19 +276,19 @@ class Service:
             NotFoundError: there is no such recipe.
             InputError: there is no such quality.
         """
-        if recipe not in list_recipes():
+        if recipe not in {each.name for each in all_recipes()}:
             raise NotFoundError(f"there is no recipe {recipe[:80]!r}.", "see the list of recipes.")
         return [SettingView(**setting) for setting in self.desk.settings(recipe, quality)]
 
-    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[PartView]:
-        """List what each stage of a recipe could have, beside these settings.
+    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[Part]:
+        """List what prior a recipe and what each stage could have, beside these settings.
 
         Raises:
             InputError: no such recipe or quality, or a setting is refused.
         """
         found = self.desk.parts(recipe, quality, settings)
         return [
-            PartView(options=[OptionView(**option) for option in part.pop("options")], **part)
+            Part(options=[Option(**option) for option in part.pop("options")], **part)
             for part in found
         ]
 
@@ -369,116 +302,10 @@ class Service:
 
     def health(self) -> Health:
         """Say that all is well, and how much there is to do."""
-        self._refresh()
-        count = self.index.count(refresh=False)
+        count = self.listing.count()
         return Health(
             "dreamlab", VERSION, API_VERSION, count.get("running", 0), count.get("queued", 0)
         )
-
-    # inside
-
-    def _refresh(self) -> None:
-        """Bring the table of runs up to date, unless it was a moment ago."""
-        if time.monotonic() < self._fresh_until:
-            return
-        with self._refreshing:
-            begin = time.monotonic()
-            if begin < self._fresh_until:
-                return
-            self.index.refresh()
-            self._generation += 1
-            end = time.monotonic()
-            self._fresh_until = end + max(REFRESH_SECONDS, (end - begin) / REFRESH_SHARE)
-
-    def _changed(self) -> None:
-        self._fresh_until = 0.0
-
-    @contextmanager
-    def _room_in_queue(self) -> Iterator[None]:
-        """Add a run to the queue while inside, if there is room; one at a time."""
-        with self._queueing:
-            if self.queue_max is not None:
-                self._changed()
-                self._refresh()
-                waiting = self.index.count(refresh=False).get("queued", 0)
-                if waiting >= self.queue_max:
-                    raise TooManyError(
-                        f"{waiting} runs are waiting, at most {self.queue_max} may.",
-                        "wait until some are done, or cancel some.",
-                    )
-            yield
-            self._changed()
-
-    def _mark(self, name: str) -> Hashable:
-        """Return what changes whenever a run does."""
-        root = f"{self._root}/{name}"
-        job = os.stat(f"{root}/job.json")
-        try:
-            events = os.stat(f"{root}/events.jsonl").st_size
-        except FileNotFoundError:
-            events = 0
-        return job.st_mtime_ns, job.st_ino, events, os.path.exists(f"{root}/favourite")
-
-    def _look(self, folder: RunFolder) -> JobView:
-        try:
-            job = state.read(folder)
-        except InputError as error:
-            if not folder.job.exists():
-                raise FileNotFoundError(folder.job) from None
-            job = state.Job(state="failed", reason=error.message, fix=error.fix)
-        head = self._head(folder)
-        where = position(job.state, job.phase, head, last_step(folder.events))
-        return JobView(
-            name=folder.root.name,
-            prompt=job.prompt,
-            negative_prompt=head.negative_prompt,
-            recipe=job.recipe,
-            quality=job.quality,
-            seed=job.seed,
-            state=job.state,
-            phase=job.phase,
-            step=where.step,
-            steps=where.steps,
-            progress=where.progress,
-            eta_s=where.eta,
-            created=job.created,
-            begun=job.started,
-            ended=job.finished,
-            reason=job.reason,
-            fix=job.fix,
-            favourite=folder.favourite.exists(),
-            priority=job.priority,
-            url=self.url(folder),
-        )
-
-    def _head(self, folder: RunFolder) -> Head:
-        changed = folder.config.stat().st_mtime_ns
-        kept = self._heads.get(folder.root.name)
-        if kept is None or kept[0] != changed:
-            kept = changed, read_head(folder.config)
-            self._heads.put(folder.root.name, kept)
-        return kept[1]
-
-
-class Memory(Generic[K, V]):
-    """Keeps what was used last."""
-
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._size, self._lock = size, threading.Lock()
-        self._kept: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
 
 
 @contextmanager
@@ -488,21 +315,3 @@ def _conflicts() -> Iterator[None]:
         yield
     except InputError as error:
         raise ConflictError(error.message, error.fix) from None
-
-
-def _recipe_view(name: str, recipe: RecipeFile) -> RecipeView:
-    def names(part: str) -> str:
-        found: list[Any] = []
-        for stage in recipe.stages.values():
-            found.append((DEFAULT_STAGE | stage).get(part, {}).get("name", ""))
-        return " → ".join(found)
-
-    return RecipeView(
-        name=name,
-        summary=recipe.description,
-        prior=str(recipe.prior.get("model", "toybox")),
-        representation=names("representation"),
-        guidance=names("guidance"),
-        needs=dict(recipe.cost),
-        qualities=list(QUALITIES),
-    )

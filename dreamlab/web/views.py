@@ -96,30 +96,6 @@ class SettingView:
 
 
 @dataclass(frozen=True, slots=True)
-class OptionView:
-    """A component that a stage could have."""
-
-    name: str
-    settings: dict[str, str]
-    """Dotted keys that choose it."""
-    why_not: str
-    """Why it does not fit; empty if it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class PartView:
-    """A representation or a guidance of a stage, and what else it could be."""
-
-    stage: str
-    part: str
-    """representation or guidance."""
-    chosen: str
-    own: dict[str, str]
-    """Dotted keys with the names that the recipe itself has for them."""
-    options: list[OptionView]
-
-
-@dataclass(frozen=True, slots=True)
 class LayoutView:
     """A layout that was checked."""
 

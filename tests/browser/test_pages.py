@@ -131,6 +131,32 @@ def test_another_part_and_boxes_are_settings_of_the_command(server, open_page):
     command = page.locator(".cm-content:visible", has_text="stages.gaussians.renderer.name=volume")
     command.wait_for()
     assert "layout" not in command.inner_text()
+    page.get_by_role("tab", name="Settings").click()
+    page.locator(".setting-search").fill(".")
+    for key, value in (("export.max_faces", 900), ("export.texture_size", 256)):
+        page.locator(f'[data-key="{key}"]').fill(str(value))  # faster than the server answers
+    page.keyboard.press("Tab")
+    texts = ("export.max_faces=900", "export.texture_size=256")
+    for text in texts:
+        page.get_by_text(text, exact=True).first.wait_for()
+    wait_until(lambda: "texture_size" in page.url)
+    page.reload()
+    for text in texts:
+        page.get_by_text(text, exact=True).first.wait_for()
+    page.get_by_text("stages.gaussians.renderer.name=volume", exact=True).first.wait_for()
+    assert page.locator("#prompt textarea").input_value() == "a red mushroom next to a blue car"
+
+
+def test_a_prior_of_several_views_is_chosen_and_brings_them(server, open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Method").click()
+    choice = '[name="-prior"]'
+    page.locator(f'.choice:has({choice}[value="mvdream"])').click(timeout=LIMIT)
+    for text in ("prior.model=mvdream", "stages.gaussians.views=4", "stages.mesh.views=4"):
+        page.get_by_text(text, exact=True).first.wait_for()
+    page.locator(f'{choice}[value="mvdream"]:checked').wait_for(state="attached", timeout=LIMIT)
+    page.locator(f'.choice:has({choice}[value="toybox"])').click()
+    page.locator("#changed .chip").first.wait_for(state="detached")
 
 
 def test_a_run_that_is_stopped_at_a_third_is_kept_and_exported(server, open_page):
@@ -155,10 +181,11 @@ def test_a_run_goes_on_when_the_server_is_killed_and_the_page_shows_it_again(ser
     server.kill()
     before = events.stat().st_size
     wait_until(lambda: events.stat().st_size > before)
-    server.start()
-    page.goto(server.url + f"run?name={name}")
-    page.locator(".badge-running").wait_for()
+    server.start()  # nobody touches the page meanwhile
+    seen = page.locator(".now").inner_text()
     page.get_by_text("of 5000").wait_for()
+    wait_until(lambda: page.locator(".now").inner_text() != seen)
+    page.locator(".badge-running").wait_for()
     page.get_by_role("button", name="Cancel").click()
     page.locator("#run-head .badge-cancelled").wait_for(timeout=LIMIT)
 

@@ -267,7 +267,7 @@ def test_a_stage_shows_groups_of_one_elevation_distance_and_fov_a_quarter_turn_a
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"views": 6}, r"4 views .*, and there are 6 .*set views .* such as 8"),
+        ({"views": 6}, r"4 views .*, and there are 6 .*set stages\.only\.views .* such as 8"),
         ({"views": 4, "cameras": CameraRanges(azimuth=(-90.0, 90.0))}, "a whole turn"),
         ({"views": 4, "renderer": {"name": "flat"}}, "makes a picture"),
     ],

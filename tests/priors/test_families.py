@@ -1,6 +1,7 @@
 """Every family on the real classes: what all adapters promise, and each against its pipeline."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.flux import patch_places, to_latents, to_patches
+from dreamlab.priors.folder import family_of
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.text_cache import encode_cached
+from dreamlab.priors.traits import foreseen, traits_of
 
 FAMILIES = list(SAVERS)
 FLOWS = ("sd3", "flux")
@@ -51,6 +54,16 @@ def inputs(prior: DiffusionPrior, rows: int = 3) -> tuple[torch.Tensor, torch.Te
     noisy = torch.randn(rows, prior.latent_channels, side, side, generator=generator)
     text = prior.encode_text([PROMPTS[i % 3] for i in range(rows)])
     return noisy, torch.linspace(0.1, 0.9, rows), text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_foreseen_of_a_folder_is_what_is_loaded(priors: dict, folders: dict, family: str):
+    size = IMAGE_SIZE if family == "flux" else None
+    seen = foreseen(PriorConfig(str(folders[family]), image_size=size))
+    assert seen == replace(traits_of(priors[family]), family=family_of(folders[family]))
+    if family != "if":
+        with pytest.raises(InputError, match="multiple of 4"):
+            foreseen(PriorConfig(str(folders[family]), image_size=30))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

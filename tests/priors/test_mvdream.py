@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from dreamlab.core.cameras import Cameras, orbit_cameras, turntable_cameras
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors.base import Prior
+from dreamlab.priors.folder import MVDREAM
 from dreamlab.priors.footprint import META, Demand, step_bytes
 from dreamlab.priors.learned import Adaptable, LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior, sees_views_together
 from dreamlab.priors.memory import take
 from dreamlab.priors.multi_view import MultiView, camera_numbers
 from dreamlab.priors.mvdream import MVDreamPrior, converted_config
+from dreamlab.priors.traits import foreseen, traits_of
 from dreamlab.systems.components import find
 
 N = 4
@@ -97,6 +100,11 @@ def test_it_is_a_prior_of_four_views_that_can_be_adapted(prior: MVDreamPrior, fo
     assert isinstance(prior, Adaptable)
     assert (prior.num_views, prior.image_size) == (4, IMAGE_SIZE)
     assert not any(p.requires_grad for p in prior.network.parameters())
+
+
+def test_what_is_foreseen_of_its_folder_is_what_is_loaded(folder: Path, prior: MVDreamPrior):
+    seen = foreseen(PriorConfig(str(folder)))
+    assert seen == replace(traits_of(prior), family=MVDREAM) and seen.num_views == N
 
 
 def test_the_front_cameras_numbers_are_known_and_a_quarter_turn_is_one_about_z():

@@ -55,7 +55,7 @@ def secured(service) -> Iterator[TestClient]:
 @pytest.fixture
 def new_run(service) -> Callable[..., RunFolder]:
     """Make a run in the folder that is served; fields of its record may be given."""
-    service._changed()
+    service.listing.has_changed()
     return partial(queued_run, service.runs)
 
 

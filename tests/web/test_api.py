@@ -181,12 +181,12 @@ def test_actions_change_runs_or_are_refused_in_their_state(web, new_run):
 
 def test_a_full_queue_takes_no_more(service, new_run, monkeypatch, web):
     run = new_run()
-    waiting = service.index.count()["queued"]
-    monkeypatch.setattr(service, "queue_max", waiting)
+    waiting = service.listing.count()["queued"]
+    monkeypatch.setattr(service.listing, "queue_max", waiting)
     assert "waiting" in refusal(web.post(f"{JOBS}/{run.root.name}/duplicate"), 429)
     refusal(web.post(JOBS, json={"prompt": "a ball"}), 429)
     refusal(web.post(f"{JOBS}/{run.root.name}/rerun", json={}), 429)
-    monkeypatch.setattr(service, "queue_max", waiting + 1)
+    monkeypatch.setattr(service.listing, "queue_max", waiting + 1)
     assert web.post(f"{JOBS}/{run.root.name}/duplicate").status_code == 200
     refusal(web.post(f"{JOBS}/{run.root.name}/duplicate"), 429)
 

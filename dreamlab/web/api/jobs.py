@@ -10,7 +10,8 @@ from dreamlab.web.api.answers import Answer, AtDesk, documented
 from dreamlab.web.api.bodies import Export, JobList, NewPriority, Rerun, Submission
 from dreamlab.web.api.records import Record, Records
 from dreamlab.web.errors import NotFoundError
-from dreamlab.web.service import MAX_PAGE, Action, Service
+from dreamlab.web.listing import MAX_PAGE
+from dreamlab.web.service import Action, Service
 from dreamlab.web.views import Checked, JobView
 
 MAX_OFFSET = 10**9

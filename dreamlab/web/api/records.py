@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.web.api.answers import encode
-from dreamlab.web.service import API, Memory, Service
+from dreamlab.web.looking import REMEMBERED
+from dreamlab.web.memory import Memory
+from dreamlab.web.service import API, Service
 from dreamlab.web.views import JobView
 
 PREFIX = f"{API}/jobs/"
@@ -45,7 +47,7 @@ class Records:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._written = Memory[str, Record]()
+        self._written = Memory[str, Record](REMEMBERED)
 
     def get(self, folder: RunFolder) -> Record:
         """Return the record of a run as it is now.

@@ -5,17 +5,21 @@ The address names a batch that was started (batch?id=...), and its table is read
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from dreamlab.core.config import Plain
+from dreamlab.core.config import build as build_settings
 from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.web.pages import batch_record, markup
 from dreamlab.web.pages.batch_record import Batched
 from dreamlab.web.pages.changes import as_text
-from dreamlab.web.pages.parts import QUIET, html, on_load
+from dreamlab.web.pages.parts import QUIET, held, html, on_load
 from dreamlab.web.service import Service
 
 KINDS = [
@@ -35,79 +39,113 @@ GO = "(id) => { if (id) window.location.assign('batch?id=' + encodeURIComponent(
 
 def build(service: Service) -> None:
     """Lay out the page inside the Blocks that are open."""
-    html(markup.title("Batch", "Many prompts at once: check them, then queue them for the night."))
-    with gr.Row(elem_classes="columns"):
-        with gr.Column(scale=3, min_width=320):
-            text = gr.Textbox(
-                label="Rows", lines=9, max_lines=20, placeholder=EXAMPLE, elem_id="rows"
-            )
-            kind = gr.Radio(KINDS, value=".txt", label="Written as", elem_id="kind")
-        with gr.Column(scale=2, min_width=300, elem_classes="side"):
-            upload = gr.File(
-                label="Or a file",
-                file_types=[".txt", ".yaml", ".yml", ".csv", ".jsonl"],
-                height=140,
-            )
-            check = gr.Button("Check the rows", elem_id="check-rows")
-            start = gr.Button(
-                "Queue all good rows", variant="primary", interactive=False, elem_id="queue-rows"
-            )
-            html(
-                f'<p class="hint">How rows are written: <a href="{FORMATS_LINK}">batches.md</a>. '
-                "Nothing runs before you queue it.</p>"
-            )
-            earlier = html("")
-    said = html("")
-    table = html("", elem_id="batch-table")
-    go_on = gr.Button("Queue the rows that wait", visible=False, elem_id="go-on")
-    read, identity = gr.State([]), gr.State("")
-    made = gr.Textbox(visible="hidden")
+    _Page(service).wire()
 
-    def look(rows: str, suffix: str, file: str | None) -> list[Any]:
+
+class _Page:
+    """The fields of the page, and what happens when they are used."""
+
+    def __init__(self, service: Service) -> None:
+        """Lay everything out."""
+        self.service = service
+        self.read, self.identity = held([]), held("")
+        about = "Many prompts at once: check them, then queue them for the night."
+        html(markup.title("Batch", about))
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=3, min_width=320):
+                self.text = gr.Textbox(
+                    label="Rows", lines=9, max_lines=20, placeholder=EXAMPLE, elem_id="rows"
+                )
+                self.kind = gr.Radio(KINDS, value=".txt", label="Written as", elem_id="kind")
+            with gr.Column(scale=2, min_width=300, elem_classes="side"):
+                self._lay_out_side()
+        self.failed, self.said = html(""), html("")
+        self.table = html("", elem_id="batch-table")
+        self.go_on = gr.Button("Queue the rows that wait", visible=False, elem_id="go-on")
+        self.made = gr.Textbox(visible="hidden")
+
+    def _lay_out_side(self) -> None:
+        kinds = [".txt", ".yaml", ".yml", ".csv", ".jsonl"]
+        self.upload = gr.File(label="Or a file", file_types=kinds, height=140)
+        self.check = gr.Button("Check the rows", elem_id="check-rows")
+        self.start = gr.Button(
+            "Queue all good rows", variant="primary", interactive=False, elem_id="queue-rows"
+        )
+        html(
+            f'<p class="hint">How rows are written: <a href="{FORMATS_LINK}">batches.md</a>. '
+            "Nothing runs before you queue it.</p>"
+        )
+        self.earlier = html("")
+
+    def wire(self) -> None:
+        """Say what follows on what."""
+        table = [self.said, self.table, self.go_on]
+        self.check.click(
+            self.look,
+            [self.text, self.kind, self.upload],
+            [self.read, self.said, self.table, self.start, self.identity],
+            show_progress="minimal",
+        )
+        started = self.start.click(
+            self.queue, [self.read, self.upload], [self.made, self.failed], show_progress="minimal"
+        )
+        started.then(None, self.made, None, js=GO)
+        on_load(self.begin, None, [self.identity, self.earlier, *table])
+        gr.Timer(SECONDS).tick(self.show, self.identity, table, **QUIET)
+        rest = self.go_on.click(
+            self.queue_rest, self.identity, self.failed, show_progress="minimal"
+        )
+        rest.then(self.show, self.identity, table, **QUIET)
+
+    def begin(self, request: gr.Request) -> list[Any]:
+        """Show the batch that the address names, and those that were started before."""
+        name = str(request.query_params.get("id", ""))
+        return [name, _earlier(self.service), *self.show(name)]
+
+    def look(self, rows: str, suffix: str, file: str | None) -> list[Any]:
+        """Check rows without queueing them."""
         try:
-            found = rows_of(service, rows, suffix, file)
+            found = rows_of(self.service, rows, suffix, file)
         except DreamlabError as error:
             return [[], markup.problem(error), "", gr.Button(interactive=False), ""]
-        is_some = any(not row.reason for row in found)
-        return [found, summary(found), table_of(service, found), gr.Button(interactive=is_some), ""]
+        start = gr.Button(interactive=any(not row.reason for row in found))
+        return [
+            [asdict(row) for row in found],
+            summary(found),
+            table_of(self.service, found),
+            start,
+            "",
+        ]
 
-    check.click(
-        look,
-        [text, kind, upload],
-        [read, said, table, start, identity],
-        show_progress="minimal",
-    )
+    def queue(self, found: list[Plain], file: str | None) -> tuple[str, str]:
+        """Queue the rows that were checked; return the name of their batch, or what is wrong."""
+        rows = [build_settings(Batched, row) for row in found]
+        try:
+            name = batch_record.begin(self.service, Path(file).stem if file else "rows", rows)
+        except DreamlabError as error:
+            return "", markup.problem(error)
+        with suppress(*batch_record.PASSING):  # the page of the batch offers the rows that are left
+            batch_record.queue_rows(self.service, name)
+        return name, ""
 
-    def queue(found: list[Batched], file: str | None) -> str:
-        name = batch_record.begin(service, Path(file).stem if file else "rows", found)
-        batch_record.queue_rows(service, name)
-        return name
+    def queue_rest(self, name: str) -> str:
+        """Queue the rows of a batch that are not queued yet; return what is wrong."""
+        try:
+            batch_record.queue_rows(self.service, name)
+        except DreamlabError as error:
+            return markup.problem(error)
+        return ""
 
-    start.click(queue, [read, upload], made, show_progress="minimal").then(None, made, None, js=GO)
-
-    def show(name: str) -> list[Any]:
+    def show(self, name: str) -> list[Any]:
+        """Show the rows of a batch that was started, as they are now."""
         if not name:
             return [gr.skip()] * 3
         try:
-            rows = batch_record.load(service, name)
+            rows = batch_record.load(self.service, name)
         except DreamlabError as error:
             return [markup.problem(error), "", gr.Button(visible=False)]
         waits = any(not row.name and not row.reason for row in rows)
-        return [summary(rows), table_of(service, rows), gr.Button(visible=waits)]
-
-    def begin(request: gr.Request) -> list[Any]:
-        name = str(request.query_params.get("id", ""))
-        return [name, _earlier(service), *show(name)]
-
-    on_load(begin, None, [identity, earlier, said, table, go_on])
-    gr.Timer(SECONDS).tick(show, identity, [said, table, go_on], **QUIET)
-
-    def rest(name: str) -> None:
-        batch_record.queue_rows(service, name)
-
-    go_on.click(rest, identity, None, show_progress="minimal").then(
-        show, identity, [said, table, go_on], **QUIET
-    )
+        return [summary(rows), table_of(self.service, rows), gr.Button(visible=waits)]
 
 
 def rows_of(service: Service, text: str, suffix: str, file: str | None) -> list[Batched]:

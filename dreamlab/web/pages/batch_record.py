@@ -4,15 +4,17 @@
 
 Each row becomes an ordinary queued run, so supervisors, the gallery and the API treat it as any
 other. The record is written before the first row is queued and after each, so a server that is
-killed in the middle leaves rows that wait here, and `queue_rows` goes on with them. No row is
-queued twice, except the one during which the server was killed.
+killed in the middle leaves rows that wait here, and `queue_rows` goes on with them; so does a queue
+that is full. No row is queued twice, except the one during which the server was killed.
 """
 
 import json
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.core.run_folder import slug, write_json
 from dreamlab.jobs.batch.files import read_rows
 from dreamlab.jobs.batch.rows import Row
+from dreamlab.jobs.queue.desk import DeskError
 from dreamlab.jobs.queue.wish import Wish
+from dreamlab.web.errors import TooManyError
 from dreamlab.web.pages.changes import plain
 from dreamlab.web.service import Service
 
@@ -29,6 +33,10 @@ FOLDER = ".batches"
 MAX_ROWS = 200
 """Of a batch on the page; `dreamlab batch` takes more."""
 IDENTITY = re.compile(r"[a-z0-9-]{1,80}")
+PASSING = (TooManyError, DeskError)
+"""What does not lie with a row: it can be queued later."""
+_QUEUEING = threading.Lock()
+"""One event goes on with a record at a time: whoever asks twice gets no row twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +102,24 @@ def _checked(service: Service, row: Row) -> Batched:
 
 
 def begin(service: Service, title: str, rows: Sequence[Batched]) -> str:
-    """Write the record of a new batch and return its id; nothing is queued yet."""
-    identity = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(title)}"
-    _path(service, identity).parent.mkdir(exist_ok=True)
-    _write(service, identity, rows)
-    return identity
+    """Write the record of a new batch and return its id; nothing is queued yet.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not rows:
+        raise InputError("there are no rows.", "check some first.")
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(title)}"
+    (service.runs / FOLDER).mkdir(exist_ok=True)
+    for number in count(1):
+        identity = name if number == 1 else f"{name}-{number}"
+        try:
+            _path(service, identity).touch(exist_ok=False)
+        except FileExistsError:
+            continue  # begun in the same second
+        _write(service, identity, rows)
+        return identity
+    raise AssertionError
 
 
 def queue_rows(service: Service, identity: str) -> list[Batched]:
@@ -106,16 +127,21 @@ def queue_rows(service: Service, identity: str) -> list[Batched]:
 
     Raises:
         InputError: there is no such batch.
+        TooManyError: the queue is full; the rows that are left wait.
+        DeskError: the process that checks settings has died; likewise.
     """
-    rows = load(service, identity)
-    for number, row in enumerate(rows):
-        if row.name or row.reason:
-            continue
-        try:
-            rows[number] = replace(row, name=service.submit(row.wish()).root.name)
-        except DreamlabError as error:
-            rows[number] = replace(row, reason=error.message, fix=error.fix)
-        _write(service, identity, rows)
+    with _QUEUEING:
+        rows = load(service, identity)
+        for number, row in enumerate(rows):
+            if row.name or row.reason:
+                continue
+            try:
+                rows[number] = replace(row, name=service.submit(row.wish()).root.name)
+            except PASSING:
+                raise
+            except DreamlabError as error:
+                rows[number] = replace(row, reason=error.message, fix=error.fix)
+            _write(service, identity, rows)
     return rows
 
 

@@ -18,7 +18,7 @@ from dreamlab.export.settings import BLENDER_FORMATS, ExportConfig
 from dreamlab.jobs.queue import exports
 from dreamlab.web.pages import markup
 from dreamlab.web.pages.changes import as_text
-from dreamlab.web.pages.parts import QUIET, html, on_load
+from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.pages.result import exported, statistics
 from dreamlab.web.service import Service
@@ -64,7 +64,7 @@ class _Page:
     def __init__(self, service: Service) -> None:
         """Lay everything out."""
         self.service = service
-        self.formats = gr.State(["glb"])
+        self.formats = held(["glb"])
         html(markup.title("Export", "A finished model again: other formats, size and detail."))
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=320):
@@ -79,16 +79,16 @@ class _Page:
         self.cards = html(js_on_load=FORMATS_SCRIPT, elem_id="formats")
         with gr.Row():
             self.height = gr.Number(
-                label="Height, m", value=1.0, minimum=0.001, min_width=120, elem_id="height"
+                label="Height, m", value=1.0, minimum=0.001, min_width=150, elem_id="height"
             )
             self.faces = gr.Number(
-                label="Most triangles", value=20_000, precision=0, min_width=120, elem_id="faces"
+                label="Most triangles", value=20_000, precision=0, min_width=150, elem_id="faces"
             )
             self.texture = gr.Dropdown(
                 [(f"{size} px", size) for size in TEXTURES],
                 value=1024,
                 label="Texture",
-                min_width=120,
+                min_width=150,
                 elem_id="texture",
             )
         self.said = html("")
@@ -100,6 +100,7 @@ class _Page:
             lines=1,
             max_lines=6,
             label="The same in a terminal",
+            elem_id="export-line",
         )
 
     def wire(self) -> None:
@@ -107,11 +108,11 @@ class _Page:
         fields = [self.formats, self.height, self.faces, self.texture]
         form, seen = [self.name, *fields], [self.progress, self.result, self.files, self.line]
         looked, shown = [*seen, *form], [*seen, self.make]
-        self.cards.select(_formats_of, None, self.formats, **QUIET).then(
+        self.cards.select(_formats_of, None, self.formats, **LAST).then(
             self.look, looked, shown, **QUIET
         )
         for field in (self.height, self.faces, self.texture):
-            field.change(self.look, looked, shown, trigger_mode="always_last", **QUIET)
+            field.change(self.look, looked, shown, **LAST)
         filled = [*fields, self.cards, self.said]
         taken = self.name.input(self.take, self.name, filled, **QUIET)
         taken.then(self.look, looked, shown, **QUIET)

@@ -4,6 +4,7 @@ A form is six values: prompt, negative prompt, recipe, quality, seed, and the ch
 dotted key. Nothing here knows of the page that holds them.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from dreamlab.core.config import Plain, load_yaml, parse_yaml
 from dreamlab.core.errors import DreamlabError
 from dreamlab.jobs.batch.rows import check_field
 from dreamlab.jobs.queue.wish import Wish
-from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
+from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, QUALITIES, list_recipes
 from dreamlab.web.pages import markup
 from dreamlab.web.pages.changes import command, differences, split_about
 from dreamlab.web.service import Service
@@ -23,7 +24,13 @@ from dreamlab.web.views import EstimateView
 SAMPLE = "a red mushroom"
 """Stands for the prompt in checks as long as there is none."""
 NOTHING_YET = markup.notice("note", "Say what to make.", "For example: a red mushroom.")
+MAX_TEXT = 1000
+"""Characters of a prompt."""
+MAX_SEED = 2**31 - 1
 Form = tuple[str, str, str, str, int, Plain]
+FIELDS = ("prompt", "negative", "recipe", "quality", "seed", "settings")
+"""Names of what a form holds, in an address."""
+BLANK: Form = ("", "", DEFAULT_RECIPE, "standard", 0, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,6 @@ def started(service: Service, name: str) -> Form:
 
     A run whose settings cannot be read, or were made by another recipe file, gives an empty form.
     """
-    blank: Form = ("", "", DEFAULT_RECIPE, "standard", 0, {})
     try:
         config = load_yaml(service.open(name).config)
         recipe, quality = str(config["recipe"]), str(config["quality"])
@@ -149,7 +155,7 @@ def started(service: Service, name: str) -> Form:
         config["version"] = base["version"]
         about, settings = split_about(differences(base, config))
     except (DreamlabError, KeyError):
-        return blank
+        return BLANK
     fields = {"prompt": SAMPLE, "negative_prompt": "", "seed": 0} | about
     return (
         str(fields["prompt"]),
@@ -159,6 +165,29 @@ def started(service: Service, name: str) -> Form:
         int(fields["seed"]),
         settings,
     )
+
+
+def written(text: str) -> Form:
+    """Return the form that an address holds (see `generate.REMEMBER`); empty if it is none.
+
+    Of its settings nothing is believed here: the form is checked as if somebody had typed it.
+    """
+    try:
+        form = json.loads(text)
+        prompt, negative, recipe, quality, seed, settings = (form[key] for key in FIELDS)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return BLANK
+    texts = (prompt, negative, recipe, quality)
+    is_whole = (
+        all(isinstance(each, str) and len(each) <= MAX_TEXT for each in texts)
+        and recipe in list_recipes()
+        and quality in QUALITIES
+        and isinstance(settings, dict)
+    )
+    if not is_whole:
+        return BLANK
+    is_seed = isinstance(seed, int) and 0 <= seed <= MAX_SEED
+    return prompt, negative, recipe, quality, seed if is_seed else 0, settings
 
 
 def _base(service: Service, recipe: str, quality: str) -> Plain:

@@ -2,9 +2,11 @@
 
 Whatever changes, the whole form is checked at once by the service, so a wrong value, an unknown
 word and the time it will take are shown while typing. Prompt, recipe, quality, seed and the changed
-settings are the whole truth of the form; the YAML tab and the command line are other views of it.
+settings are the whole truth of the form; the YAML tab, the command line and the address of the page
+are other views of it.
 """
 
+import json
 import random
 from collections.abc import Mapping
 from html import escape
@@ -17,13 +19,12 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.web.pages import form_rules, layout_form, markup, method, settings_form
 from dreamlab.web.pages.changes import as_text, plain
-from dreamlab.web.pages.parts import QUIET, html, on_load
+from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.service import Service
 from dreamlab.web.views import RecipeView
 
 DEFAULT_QUALITY = "standard"
-MAX_SEED = 2**31 - 1
 MAX_CHIP = 90
 """Characters of a changed setting that are shown above the tabs."""
 METHOD = "Method"
@@ -51,6 +52,15 @@ element.addEventListener('click', (event) => {
 LISTING = '<div class="loading">Reading the settings; the first time takes some seconds.</div>'
 GO = "(name) => { if (name) window.location.assign('run?name=' + encodeURIComponent(name)); }"
 """Opens the page of a new run."""
+REMEMBER = """(prompt, negative, recipe, quality, seed, settings) => {
+  const form = JSON.stringify({prompt, negative, recipe, quality, seed, settings});
+  const query = form === 'BLANK' ? '' : '?' + new URLSearchParams({form});
+  history.replaceState(null, '', window.location.pathname + query);
+}""".replace(
+    "BLANK",
+    json.dumps(dict(zip(form_rules.FIELDS, form_rules.BLANK, strict=True)), separators=(",", ":")),
+)
+"""Puts the form into the address: it outlives a refresh, a lost connection and the way back."""
 
 
 def build(service: Service) -> None:
@@ -65,14 +75,14 @@ class _Page:
         """Lay everything out."""
         self.service = service
         self.recipes = {recipe.name: recipe for recipe in service.recipes()}
-        self.quality, self.chosen = gr.State(DEFAULT_QUALITY), gr.State({})
+        self.quality, self.chosen = held(DEFAULT_QUALITY), held({})
         html(markup.title("Generate", "A sentence becomes a textured model, on this machine."))
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=320):
                 self._lay_out_wish()
             with gr.Column(scale=2, min_width=300, elem_classes="side"):
                 self._lay_out_side()
-        self.changed, self.tab = html("", elem_id="changed"), gr.State("")
+        self.changed, self.tab = html("", elem_id="changed"), held("")
         with gr.Tabs(elem_classes="details") as self.tabs:
             self._lay_out_details()
         self.made = gr.Textbox(visible="hidden", elem_id="made")
@@ -84,7 +94,7 @@ class _Page:
             placeholder="a red mushroom",
             lines=2,
             max_lines=4,
-            max_length=1000,
+            max_length=form_rules.MAX_TEXT,
             elem_id="prompt",
             autofocus=True,
         )
@@ -92,7 +102,7 @@ class _Page:
         self.negative = gr.Textbox(
             label="Not this",
             placeholder="what it should not be (optional)",
-            max_length=1000,
+            max_length=form_rules.MAX_TEXT,
             elem_id="negative",
         )
         with gr.Row(elem_classes="keep-row"):
@@ -113,7 +123,7 @@ class _Page:
                 value=0,
                 precision=0,
                 minimum=0,
-                maximum=MAX_SEED,
+                maximum=form_rules.MAX_SEED,
                 scale=4,
                 min_width=100,
                 elem_id="seed",
@@ -153,28 +163,29 @@ class _Page:
     def wire(self) -> None:
         """Say what follows on what; every change of the form is looked at."""
         for field in (self.prompt, self.negative, self.seed):
-            field.input(self.look, self.form, self._seen, trigger_mode="always_last", **QUIET)
+            field.input(None, self.form, None, js=REMEMBER)
+            field.input(self.look, self.form, self._seen, **LAST)
         # `input`, not `change`: a form that is filled in from a run keeps its settings
         outputs = [self.about, self.cards, self.settings, self.chosen, self.changed]
-        taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **QUIET)
+        taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **LAST)
         self._then_look(taken)
         outputs = [self.quality, self.settings]
         self._then_look(
-            self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **QUIET)
+            self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **LAST)
         )
         self._then_look(self.dice.click(_roll, None, self.seed, **QUIET))
         outputs = [self.chosen, self.changed]
         which = [self.recipe, self.quality, self.chosen]
-        self._then_look(self.settings.select(self.take_setting, self.chosen, outputs, **QUIET))
+        self._then_look(self.settings.select(self.take_settings, self.chosen, outputs, **LAST))
         picked = self.method.select(
-            self.take_part, which, [self.chosen, self.changed, self.settings], **QUIET
+            self.take_part, which, [self.chosen, self.changed, self.settings], **LAST
         )
         self._then_look(picked)
         for event in self.layout.wire(self.prompt, self.chosen):
             self._then_look(event.then(_changed, self.chosen, self.changed, **QUIET))
         parts = [self.tab, *which]
         for field in (self.recipe, self.quality, self.chosen):
-            field.change(self.list_parts, parts, self.method, trigger_mode="always_last", **QUIET)
+            field.change(self.list_parts, parts, self.method, **LAST)
         self.tabs.select(_selected, None, self.tab, **QUIET).then(
             self.list_parts, parts, self.method, **QUIET
         )
@@ -199,6 +210,7 @@ class _Page:
         return [self.verdict, self.words, self.config, self.line, self.make]
 
     def _then_look(self, event: Any) -> None:
+        event.then(None, self.form, None, js=REMEMBER)
         event.then(self.look, self.form, self._seen, **QUIET)
 
     def look(self, *form: Any) -> list[Any]:
@@ -239,12 +251,14 @@ class _Page:
         level = event._data["value"]
         return [level, self.list_settings(name, level, kept)]
 
-    def take_setting(self, kept: dict[str, Any], event: gr.EventData) -> tuple[dict[str, Any], str]:
-        """Take a setting, or its default again."""
-        key, value = event._data["key"], event._data["value"]
-        fresh = {name: old for name, old in kept.items() if name != key}
+    def take_settings(
+        self, kept: dict[str, Any], event: gr.EventData
+    ) -> tuple[dict[str, Any], str]:
+        """Take all settings that were changed in their form, or their defaults again."""
+        changes = event._data["changes"]
+        fresh = {key: value for key, value in kept.items() if key not in changes}
         try:
-            fresh |= {} if value is None else {key: plain(value)}
+            fresh |= {key: plain(text) for key, text in changes.items() if text is not None}
         except DreamlabError as error:
             return kept, markup.problem(error)
         return fresh, _changed(fresh)
@@ -271,12 +285,15 @@ class _Page:
             return "", markup.problem(error)
 
     def start(self, request: gr.Request) -> list[Any]:
-        """Fill the page when it is opened; the address may name a run to begin with."""
-        name = str(request.query_params.get("from", ""))
-        if not name:  # what was typed meanwhile stays
+        """Fill the page when it is opened: the address may hold a form, or name a run."""
+        name, written = (str(request.query_params.get(key, "")) for key in ("from", "form"))
+        if not name and not written:  # what was typed meanwhile stays
             cards = _cards(self.service, self.recipes[DEFAULT_RECIPE], DEFAULT_QUALITY)
             return [*[gr.skip()] * len(self.form), gr.skip(), cards, "", _active(self.service)]
-        form = form_rules.started(self.service, name)
+        if written:
+            form = form_rules.written(written)
+        else:
+            form = form_rules.started(self.service, name)
         recipe, level, kept = self.recipes[form[2]], form[3], form[5]
         cards = _cards(self.service, recipe, level)
         return [*form, _about(recipe), cards, _changed(kept), _active(self.service)]
@@ -287,7 +304,7 @@ def _selected(event: gr.SelectData) -> str:
 
 
 def _roll() -> int:
-    return random.randint(0, MAX_SEED)
+    return random.randint(0, form_rules.MAX_SEED)
 
 
 def _about(recipe: RecipeView) -> str:

@@ -14,7 +14,7 @@ import gradio as gr
 
 from dreamlab.core.errors import DreamlabError
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.parts import QUIET, html
+from dreamlab.web.pages.parts import LAST, QUIET, held, html
 from dreamlab.web.service import Service
 
 BOXES = "layout.boxes"
@@ -52,7 +52,7 @@ class LayoutForm:
     def __init__(self, service: Service) -> None:
         """Lay everything out."""
         self.service = service
-        self.shown: gr.State = gr.State([])
+        self.shown = held([])
         html(ABOUT)
         with gr.Row(elem_classes="layout-buttons"):
             self.read = gr.Button("Read from the prompt", size="sm", elem_id="read-layout")
@@ -61,11 +61,11 @@ class LayoutForm:
         self.table = html(NO_BOXES, js_on_load=SCRIPT, elem_id="boxes")
         self.seen = html("", elem_id="layout-seen")
 
-    def wire(self, prompt: gr.Textbox, chosen: gr.State) -> list[Any]:
+    def wire(self, prompt: gr.Textbox, chosen: gr.JSON) -> list[Any]:
         """Say what follows on what; return the events after which the settings are others."""
         taken = [chosen, self.shown, self.table, self.seen]
         events = [
-            self.table.select(self.take, chosen, taken, **QUIET),
+            self.table.select(self.take, chosen, taken, **LAST),
             self.read.click(self.take_prompt, [prompt, chosen], taken, **QUIET),
             self.add.click(self.take_new, chosen, taken, **QUIET),
             self.clear.click(self.take_none, chosen, taken, **QUIET),

@@ -19,6 +19,10 @@ STATE_WORDS = {
 """What a state is called on the page."""
 
 
+THE_JOB = "the job"
+"""What messages call the form that was sent, see `jobs.queue.wish`."""
+
+
 def run_link(name: str) -> str:
     """Return the address of a run's page, relative to the other pages."""
     return f"run?name={quote(name)}"
@@ -43,8 +47,8 @@ def empty(title: str, text: str, link: str = "", link_text: str = "") -> str:
 
 
 def problem(error: DreamlabError) -> str:
-    """Show an error with its fix."""
-    return notice("bad", error.message, error.fix)
+    """Show an error with its fix; there is only one form here, so it is not named."""
+    return notice("bad", error.message.removeprefix(f"{THE_JOB}: "), error.fix)
 
 
 def notice(kind: str, message: str, more: str = "") -> str:

@@ -1,7 +1,8 @@
-"""The form of a recipe's parts: for each stage its representation and its guidance, as choices.
+"""The form of a recipe's parts: the prior, and each stage's representation and guidance.
 
-What does not fit is grey, and said why below. A choice is told to the server as `select` with the
-keys that it sets and those of the recipe itself, so that going back leaves nothing changed.
+What does not fit is grey, and said why below, with what would make it fit. A choice is told to the
+server as `select` with the keys that it sets and those of the recipe itself, so that going back
+leaves nothing changed.
 """
 
 import json
@@ -9,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dreamlab.web.views import OptionView, PartView
+from dreamlab.jobs.choices import Option, Part
+from dreamlab.web.pages import markup
 
 SCRIPT = """
 element.addEventListener('change', (event) => {
@@ -20,44 +22,62 @@ element.addEventListener('change', (event) => {
 });
 """
 LISTING = '<div class="loading">Trying what fits together ...</div>'
-DECIDING = (".name", ".start_from", ".reference_prompt")
-"""How keys end on which it depends what fits."""
-WORDS = {"representation": "Representation", "guidance": "Guidance"}
+DECIDING = ("prior.", "stages.", "layout.")
+"""How keys begin on which it depends what fits."""
+WORDS = {"prior": "Prior", "representation": "Representation", "guidance": "Guidance"}
 
 
-def form(parts: Sequence[PartView]) -> str:
-    """Show the parts, stage by stage."""
+def form(parts: Sequence[Part]) -> str:
+    """Show the parts, stage by stage; before them what is not of a stage."""
     blocks = ""
     for stage in dict.fromkeys(part.stage for part in parts):
         rows = "".join(_row(part) for part in parts if part.stage == stage)
-        blocks += f'<section class="method"><h3>Stage: {escape(stage)}</h3>{rows}</section>'
+        heading = f"Stage: {escape(stage)}" if stage else "All stages"
+        blocks += f'<section class="method"><h3>{heading}</h3>{rows}</section>'
     return blocks
 
 
-def _row(part: PartView) -> str:
+def _row(part: Part) -> str:
     choices = "".join(_choice(part, option) for option in part.options)
-    refused = [option for option in part.options if option.why_not]
-    reasons = "".join(
-        f"<li><b>{escape(option.name)}</b> {escape(option.why_not)}</li>" for option in refused
-    )
-    number = len(refused)
-    why = f"Why {number} {'is' if number == 1 else 'are'} grey"
-    below = f'<details class="why-not"><summary>{why}</summary><ul>{reasons}</ul></details>'
+    chosen = next((each for each in part.options if each.name == part.chosen), None)
+    problem = ""
+    if chosen is not None and chosen.why_not:
+        problem = markup.notice("bad", chosen.why_not, chosen.fix)
     return (
         f'<fieldset class="choices"><legend>{WORDS[part.part]}</legend>{choices}</fieldset>'
-        f"{below if refused else ''}"
+        f"{problem}{_reasons(part)}"
     )
 
 
-def _choice(part: PartView, option: OptionView) -> str:
+def _reasons(part: Part) -> str:
+    """Say why what is grey is; what is grey for the same reason stands together."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for option in part.options:
+        if option.why_not and option.name != part.chosen:
+            names.setdefault((option.why_not, option.fix), []).append(option.name)
+    if not names:
+        return ""
+    lines = "".join(_reason(refused, *said) for said, refused in names.items())
+    number = sum(map(len, names.values()))
+    heading = f"Why {number} {'is' if number == 1 else 'are'} grey"
+    return f'<details class="why-not"><summary>{heading}</summary><ul>{lines}</ul></details>'
+
+
+def _reason(names: Sequence[str], why: str, fix: str) -> str:
+    about = f"{escape(why)} <em>{escape(fix[:1].upper() + fix[1:])}</em>"
+    return f"<li><b>{escape(', '.join(names))}</b> {about}</li>"
+
+
+def _choice(part: Part, option: Option) -> str:
     is_chosen = option.name == part.chosen
     is_off = bool(option.why_not) and not is_chosen
     marks = (" checked" if is_chosen else "") + (" disabled" if is_off else "")
-    title = f' title="{escape(option.why_not)}"' if option.why_not else ""
+    about = option.why_not or option.about
+    title = f' title="{escape(about)}"' if about else ""
     stage, name = escape(part.stage), escape(option.name)
     settings, own = (escape(json.dumps(keys)) for keys in (option.settings, part.own))
-    is_own = option.name in part.own.values()
-    note = " <small>recipe</small>" if is_own else ""
+    notes = ["recipe"] * (option.name in part.own.values()) + ["download"] * (not option.is_here)
+    note = "".join(f" <small>{text}</small>" for text in notes)
     return (
         f'<label class="choice{" is-off" if is_off else ""}"{title}>'
         f'<input type="radio" name="{stage}-{part.part}" value="{name}" '
@@ -67,15 +87,11 @@ def _choice(part: PartView, option: OptionView) -> str:
 
 def concerned(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the changed settings that decide what fits; trying takes a second or two."""
-    return {
-        key: value
-        for key, value in kept.items()
-        if key.endswith(DECIDING) or ".losses." in key or ".representation." in key
-    }
+    return {key: value for key, value in kept.items() if key.startswith(DECIDING)}
 
 
 def taken(
-    kept: Mapping[str, Any], settings: Mapping[str, str], own: Mapping[str, str]
+    kept: Mapping[str, Any], settings: Mapping[str, Any], own: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the changed settings after a choice.
 
@@ -86,4 +102,5 @@ def taken(
     """
     prefixes = tuple(key.removesuffix("name") for key in own)
     fresh = {key: value for key, value in kept.items() if not key.startswith(prefixes)}
-    return fresh | {key: name for key, name in settings.items() if own.get(key) != name}
+    same = {key for key, value in settings.items() if key in own and own[key] == value}
+    return fresh | {key: value for key, value in settings.items() if key not in same}

@@ -27,11 +27,21 @@ Views = dict[str, list[str]]
 
 
 def newest_sheet(folder: RunFolder) -> Path | None:
-    """Return the contact sheet of a finished run, or else its newest preview."""
-    for path in (folder.image, folder.preview):
-        if path.is_file():
-            return path
-    return newest_preview(folder)
+    """Return the contact sheet of a finished run, or its newest preview, whichever is newer.
+
+    A run that was stopped and is resumed has the sheet of what was kept, and grows past it.
+    """
+    paths = (folder.image, folder.preview, newest_preview(folder))
+    newest = max(paths, key=changed_at)
+    return newest if changed_at(newest) else None
+
+
+def changed_at(path: Path | None) -> int:
+    """Return when a file was written, ns; 0 if there is none."""
+    try:
+        return 0 if path is None else path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def newest_preview(folder: RunFolder) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.web.pages import markup
+from dreamlab.web.pages.pictures import changed_at
 from dreamlab.web.service import Service
 from dreamlab.web.views import FileView
 
@@ -51,8 +52,7 @@ def turntable(service: Service, folder: RunFolder) -> str:
 
 def video_link(service: Service, folder: RunFolder) -> str:
     """Return the address of the turntable, another one when it is made again."""
-    changed = folder.turntable.stat().st_mtime_ns
-    return f"{service.url(folder)}/files/turntable.mp4?{changed}"
+    return f"{service.url(folder)}/files/turntable.mp4?{changed_at(folder.turntable)}"
 
 
 def statistics(folder: RunFolder) -> str:

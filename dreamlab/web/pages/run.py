@@ -6,6 +6,7 @@ and what has not changed is not sent again. Buttons ask the service, which asks 
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from dreamlab.jobs.queue.exports import FAILED, FROM
 from dreamlab.web.pages import markup
 from dreamlab.web.pages.chart import loss_chart, memory_chart
 from dreamlab.web.pages.follow import Follower, Story, tail
-from dreamlab.web.pages.parts import QUIET, html, on_load
-from dreamlab.web.pages.pictures import MODES, newest_sheet, views_of
+from dreamlab.web.pages.parts import QUIET, held, html, on_load
+from dreamlab.web.pages.pictures import MODES, changed_at, newest_sheet, views_of
 from dreamlab.web.pages.result import downloads, statistics, turntable
 from dreamlab.web.progress import read_head
 from dreamlab.web.service import Action, Service
@@ -29,6 +30,8 @@ from dreamlab.web.views import JobView
 
 SECONDS = 1.0
 """Between two looks."""
+ENDED = ("done", "stopped", "failed", "cancelled")
+"""States in which what has been made is shown; a failed export leaves pictures behind, too."""
 BEFORE, AFTER = ("load prior",), ("export", "turntable")
 """Phases around the stages."""
 SHORT = 0.06
@@ -44,6 +47,8 @@ ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
 """Action to the word on its button and the states in which it means something; none: all."""
 GO = "(name) => { if (name) window.location.assign('run?name=' + encodeURIComponent(name)); }"
 GO_TO_RUNS = "(name) => { if (name) window.location.assign('runs'); }"
+NAMELESS = "?"
+"""Stands for the run where the address names none; no run is called so."""
 NO_RUN = markup.empty(
     "There is no such run", "It may have been deleted, or its folder was moved.", "runs", "All runs"
 )
@@ -60,7 +65,7 @@ class _Page:
     def __init__(self, service: Service) -> None:
         """Lay everything out."""
         self.service, self.follower = service, Follower()
-        self.name, self.known = gr.State(""), gr.State({})
+        self.name, self.known = held(""), held({})
         self.glb = gr.Textbox(visible="hidden")
         head = html('<div class="loading">Opening the run ...</div>', elem_id="run-head")
         self._lay_out_buttons()
@@ -123,19 +128,22 @@ class _Page:
 
     def start(self, request: gr.Request) -> list[Any]:
         """Show the run that the address names."""
-        run = str(request.query_params.get("name", ""))
+        run = str(request.query_params.get("name", "")) or NAMELESS
         return [run, *self.tick(run, {})]
 
-    def tick(self, run: str, before: dict[str, Any]) -> list[Any]:
-        """Show what has changed."""
+    def tick(self, run: str, before: Mapping[str, Any]) -> list[Any]:
+        """Show what has changed since `before`, which the page got together with what it shows."""
+        if not run:  # the address was not read yet
+            return [gr.skip()] * (len(self.panels) + len(ACTIONS) + 3)
         now = look(self.service, self.follower, run)
+        marks = marks_of(now)
         shown = [
-            now[panel] if now[panel] != before.get(panel) else gr.skip() for panel in self.panels
+            now[panel] if marks[panel] != before.get(panel) else gr.skip() for panel in self.panels
         ]
         buttons: list[Any] = [gr.skip()] * (len(ACTIONS) + 1)
-        if (now["state"], now["favourite"]) != (before.get("state"), before.get("favourite")):
+        if any(marks[key] != before.get(key) for key in ("state", "favourite")):
             buttons = _buttons(now["state"], now["favourite"])
-        return [now, now["model"], *shown, *buttons]
+        return [marks, now["model"], *shown, *buttons]
 
     def view(self, mark: str, run: str) -> gr.Model3D:
         """Show the model, once there is one."""
@@ -177,7 +185,7 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
         return nothing | {"head": NO_RUN, "model": "", "state": "", "favourite": False}
     story = follower.story(folder)
     glb = glb_of(folder)
-    is_kept = job.state in ("done", "stopped") and not is_being_made(folder)
+    is_kept = job.state in ENDED and not is_being_made(folder)
     return {
         "head": head(job, story, _stages(folder), folder.image.exists()),
         "pictures": previews(folder),
@@ -187,9 +195,17 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
         ),
         "result": turntable(service, folder) + statistics(folder) if is_kept else "",
         "downloads": downloads(service, folder) if is_kept else "",
-        "model": str(glb.stat().st_mtime_ns) if is_kept and glb.is_file() else "",
+        "model": str(changed) if is_kept and (changed := changed_at(glb)) else "",
         "state": job.state,
         "favourite": job.favourite,
+    }
+
+
+def marks_of(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells two looks apart: short, since a page sends it back every second."""
+    return {
+        key: sha256(value.encode()).hexdigest()[:16] if isinstance(value, str) else value
+        for key, value in seen.items()
     }
 
 

@@ -1,5 +1,6 @@
 """Runs: all runs of the folder as a gallery, with search, filters, favourites and deletion."""
 
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -10,7 +11,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.queue.index import Entry
 from dreamlab.jobs.state import STATES
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.parts import QUIET, html, on_load
+from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.service import Service
 
@@ -38,84 +39,114 @@ NOT_FOUND = markup.empty("Nothing found", "No run has these words and this state
 
 def build(service: Service) -> None:
     """Lay out the page inside the Blocks that are open."""
-    html(markup.title("Runs", "Everything that was made, or is being made, in this folder."))
-    with gr.Row(elem_classes="filters"):
-        words = gr.Textbox(
-            label="Search", placeholder="words of the prompt", scale=4, elem_id="search"
+    _Page(service).wire()
+
+
+class _Page:
+    """The fields of the page, and what happens when they are used."""
+
+    def __init__(self, service: Service) -> None:
+        """Lay everything out."""
+        self.service = service
+        self.page, self.known, self.chosen = held(0), held(""), held("")
+        html(markup.title("Runs", "Everything that was made, or is being made, in this folder."))
+        with gr.Row(elem_classes="filters"):
+            self._lay_out_filters()
+        with gr.Row(visible=False, elem_classes="confirm") as self.confirm:
+            self.asked = html("")
+            self.really = gr.Button("Delete for good", variant="stop", size="sm", min_width=120)
+            self.keep = gr.Button("Keep it", size="sm", min_width=90)
+        self.said = html("")
+        self.gallery = html(
+            '<div class="loading">Looking ...</div>', js_on_load=SCRIPT, elem_id="gallery"
         )
-        state = gr.Dropdown(
-            [("All states", ""), *[(markup.STATE_WORDS[name], name) for name in STATES]],
-            value="",
-            label="State",
-            scale=2,
-            min_width=130,
+        with gr.Row(elem_classes="pager"):
+            self.back = gr.Button("‹ Newer", size="sm", min_width=90, visible=False)
+            self.where = html("")
+            self.on = gr.Button("Older ›", size="sm", min_width=90, visible=False)
+
+    def _lay_out_filters(self) -> None:
+        states = [(markup.STATE_WORDS[name], name) for name in STATES]
+        self.words = gr.Textbox(
+            label="Search",
+            placeholder="words of the prompt",
+            scale=4,
+            min_width=260,
+            elem_id="search",
         )
-        order = gr.Dropdown(ORDERS, value="newest", label="Order", scale=2, min_width=130)
-        only = gr.Checkbox(label="★ Favourites only", scale=1, min_width=200)
-    with gr.Row(visible=False, elem_classes="confirm") as confirm:
-        asked = html("")
-        really = gr.Button("Delete for good", variant="stop", size="sm", min_width=120)
-        keep = gr.Button("Keep it", size="sm", min_width=90)
-    said = html("")
-    gallery = html('<div class="loading">Looking ...</div>', js_on_load=SCRIPT, elem_id="gallery")
-    with gr.Row(elem_classes="pager"):
-        back = gr.Button("‹ Newer", size="sm", min_width=90, visible=False)
-        where = html("")
-        on = gr.Button("Older ›", size="sm", min_width=90, visible=False)
-    page, known, chosen = gr.State(0), gr.State(""), gr.State("")
-    filters, outputs = [words, state, order, only, page], [gallery, known, where, back, on]
+        self.state = gr.Dropdown(
+            [("All states", ""), *states], value="", label="State", scale=2, min_width=130
+        )
+        self.order = gr.Dropdown(ORDERS, value="newest", label="Order", scale=2, min_width=130)
+        self.only = gr.Checkbox(
+            label="★ Favourites only", scale=1, min_width=200, elem_id="favourites"
+        )
+
+    def wire(self) -> None:
+        """Say what follows on what; whatever is done, the gallery is looked at again."""
+        on_load(self.show, self._filters, self._shown)
+        gr.Timer(SECONDS).tick(self.show, self._filters, self._shown, **QUIET)
+        first = [self.words.input, self.state.change, self.order.change, self.only.change]
+        for event in first:
+            self._then_show(event(lambda: 0, None, self.page, **LAST))
+        for button, step in ((self.back, -1), (self.on, 1)):
+            self._then_show(button.click(_turn(step), self.page, self.page, **QUIET))
+        outputs = [self.confirm, self.asked, self.chosen, self.said]
+        self._then_show(self.gallery.select(self.take_card, None, outputs, **QUIET))
+        outputs = [self.confirm, self.said]
+        self._then_show(self.really.click(self.delete, self.chosen, outputs, **QUIET))
+        self.keep.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
+
+    @property
+    def _filters(self) -> list[gr.components.Component]:
+        return [self.words, self.state, self.order, self.only, self.page, self.known]
+
+    @property
+    def _shown(self) -> list[gr.components.Component]:
+        return [self.gallery, self.known, self.where, self.back, self.on]
+
+    def _then_show(self, event: Any) -> None:
+        event.then(self.show, self._filters, self._shown, **QUIET)
 
     def show(
-        text: str, of_state: str, by: str, favourites: bool, number: int, before: str
+        self, text: str, of_state: str, by: str, favourites: bool, number: int, before: str
     ) -> list[Any]:
-        html, total = gallery_of(service, text, of_state, by, favourites, number)
-        if html == before:
-            return [gr.skip()] * len(outputs)
+        """Show a page of runs, unless it is what is shown already."""
+        cards, total = gallery_of(self.service, text, of_state, by, favourites, number)
+        mark = sha256(f"{number} {total} {cards}".encode()).hexdigest()[:16]
+        if mark == before:
+            return [gr.skip()] * len(self._shown)
         pages = max(1, -(-total // PAGE))
         place = f'<p class="place">Page {number + 1} of {pages}, {total} runs</p>' if total else ""
         buttons = gr.Button(visible=number > 0), gr.Button(visible=number + 1 < pages)
-        return [html, html, place, *buttons]
+        return [cards, mark, place, *buttons]
 
-    on_load(show, [*filters, known], outputs)
-    gr.Timer(SECONDS).tick(show, [*filters, known], outputs, **QUIET)
-    for field in (words, state, order, only):
-        event = field.input if field is words else field.change
-        event(lambda: 0, None, page, trigger_mode="always_last", **QUIET).then(
-            show, [*filters, known], outputs, **QUIET
-        )
-    for button, step in ((back, -1), (on, 1)):
-        button.click(lambda number, step=step: max(0, number + step), page, page, **QUIET).then(
-            show, [*filters, known], outputs, **QUIET
-        )
-
-    def on_card(event: gr.EventData) -> list[Any]:
+    def take_card(self, event: gr.EventData) -> list[Any]:
+        """Do what a button on a card says; deleting is asked about first."""
         action, name = event._data["action"], event._data["name"]
         try:
-            folder = service.open(name)
+            folder = self.service.open(name)
             if action == "delete":
-                prompt = escape(service.describe(folder).prompt)
+                prompt = escape(self.service.describe(folder).prompt)
                 question = f"<b>Delete “{prompt}”?</b> Its models and pictures are removed."
                 return [gr.Row(visible=True), question, name, ""]
-            service.act(folder, action)
+            self.service.act(folder, action)
         except DreamlabError as error:
             return [gr.skip(), gr.skip(), "", markup.problem(error)]
         return [gr.Row(visible=False), "", "", ""]
 
-    gallery.select(on_card, None, [confirm, asked, chosen, said], **QUIET).then(
-        show, [*filters, known], outputs, **QUIET
-    )
-
-    def delete(name: str) -> list[Any]:
+    def delete(self, name: str) -> list[Any]:
+        """Delete the run that was asked about."""
         try:
-            service.delete(service.open(name))
+            self.service.delete(self.service.open(name))
         except DreamlabError as error:
             return [gr.Row(visible=False), markup.problem(error)]
         return [gr.Row(visible=False), ""]
 
-    really.click(delete, chosen, [confirm, said], **QUIET).then(
-        show, [*filters, known], outputs, **QUIET
-    )
-    keep.click(lambda: gr.Row(visible=False), None, confirm, **QUIET)
+
+def _turn(step: int) -> Any:
+    """Return what turns to another page."""
+    return lambda number: max(0, number + step)
 
 
 def gallery_of(

@@ -1,8 +1,9 @@
 """The form of all settings of a recipe: a search box, and a field for each with what it means.
 
-It is one piece of HTML with a little script. Searching happens in the browser; a field that was
-changed is told to the server as `select` with {key, value}, the value as it would stand after KEY=
-on the command line; an emptied field takes its default again (value null).
+It is one piece of HTML with a little script. Searching happens in the browser. All fields that were
+changed since the form was shown are told to the server as `select` with {changes: {key: text}}, the
+text as it would stand after KEY= on the command line; an emptied field takes its default again
+(null). Since every message has all changes, none is lost where one overtakes another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,9 @@ element.addEventListener('change', (event) => {
   const value = field.value.trim();
   const changed = value !== '' && value !== field.dataset.default;
   field.closest('.setting').classList.toggle('is-changed', changed);
-  trigger('select', {key: field.dataset.key, value: changed ? value : null});
+  const form = field.closest('.settings');
+  form.changes = {...form.changes, [field.dataset.key]: changed ? value : null};
+  trigger('select', {changes: form.changes});
 });
 element.addEventListener('input', (event) => {
   if (!event.target.matches('.setting-search')) return;

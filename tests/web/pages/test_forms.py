@@ -1,12 +1,20 @@
 """Claims about the Generate and Batch pages, on the process that checks settings."""
 
+import json
+import threading
+from dataclasses import replace
+
+import gradio as gr
 import pytest
 
 from dreamlab.core.errors import InputError
+from dreamlab.jobs.choices import Option, Part
+from dreamlab.web.errors import TooManyError
 from dreamlab.web.pages import (
     batch,
     batch_record,
     form_rules,
+    generate,
     help,
     layout_form,
     method,
@@ -14,7 +22,6 @@ from dreamlab.web.pages import (
 )
 from dreamlab.web.pages.doctor import Doctor
 from dreamlab.web.service import Wish
-from dreamlab.web.views import OptionView, PartView
 
 FORM = ("a red mushroom", "", "toybox", "draft", 3, {})
 
@@ -128,6 +135,43 @@ def test_rows_become_ordinary_runs_and_bad_ones_harm_no_other(service):
     assert identity in batch_record.known_batches(service)
 
 
+def test_rows_are_queued_once_though_two_pages_ask_for_it(service):
+    rows = batch.rows_of(service, "a ball\na cone\na cube\n", ".txt", None)
+    identity = batch_record.begin(service, "twice", rows)
+    asked = [
+        threading.Thread(target=batch_record.queue_rows, args=(service, identity)) for _ in "ab"
+    ]
+    service.listing.has_changed()
+    before = service.search(limit=1).total
+    for thread in asked:
+        thread.start()
+    for thread in asked:
+        thread.join()
+    service.listing.has_changed()
+    assert service.search(limit=1).total == before + len(rows)
+
+
+def test_rows_that_find_the_queue_full_wait_and_are_not_lost(service, monkeypatch):
+    rows = batch.rows_of(service, "a ball\na cone\n", ".txt", None)
+    identity = batch_record.begin(service, "full", rows)
+    waiting = service.listing.count()["queued"]
+    monkeypatch.setattr(service.listing, "queue_max", waiting + 1)
+    with pytest.raises(TooManyError):
+        batch_record.queue_rows(service, identity)
+    first, second = batch_record.load(service, identity)
+    assert first.name and not second.name and not second.reason
+    monkeypatch.setattr(service.listing, "queue_max", None)
+    assert batch_record.queue_rows(service, identity)[1].name
+
+
+def test_batches_of_one_second_have_records_of_their_own_and_none_is_empty(service):
+    row = batch_record.Batched("a ball", reason="no good")
+    begun = {batch_record.begin(service, "same", [row]) for _ in range(3)}
+    assert len(begun) == 3
+    with pytest.raises(InputError, match="no rows"):
+        batch_record.begin(service, "same", [])
+
+
 def test_a_batch_goes_on_where_the_server_was_killed(service):
     rows = batch.rows_of(service, "a ball\na cone\n", ".txt", None)
     first = service.submit(rows[0].wish()).root.name
@@ -136,7 +180,7 @@ def test_a_batch_goes_on_where_the_server_was_killed(service):
     before = service.search(limit=1).total
     made = batch_record.queue_rows(service, identity)
     assert made[0].name == first and made[1].name
-    service._changed()
+    service.listing.has_changed()
     assert service.search(limit=1).total <= before + 1
     assert batch_record.queue_rows(service, identity) == made
 
@@ -167,14 +211,26 @@ def test_the_doctor_examines_this_machine_without_stopping_the_page(tmp_path):
     assert {"python", "torch"} <= {area.lower() for area in areas} and not doctor.is_busy
 
 
-PART = PartView(
+PART = Part(
     "mesh",
     "representation",
     "dmtet",
     {"stages.mesh.representation.name": "dmtet", "stages.mesh.renderer.name": "mesh"},
     [
-        OptionView("dmtet", {"stages.mesh.representation.name": "dmtet"}, ""),
-        OptionView("hashgrid", {"stages.mesh.representation.name": "hashgrid"}, "it <cannot>."),
+        Option("dmtet", {"stages.mesh.representation.name": "dmtet"}),
+        Option("hashgrid", {"stages.mesh.representation.name": "hashgrid"}, "it <cannot>.", "try."),
+    ],
+)
+PRIOR = Part(
+    "",
+    "prior",
+    "mvdream",
+    {"prior.model": "toybox", "stages.nerf.views": 2},
+    [
+        Option("toybox", {"prior.model": "toybox"}),
+        Option("mvdream", {"prior.model": "mvdream", "stages.nerf.views": 4}, is_here=False),
+        Option("sdxl", {"prior.model": "sdxl"}, "latents differ.", "take another."),
+        Option("sd3", {"prior.model": "sd3"}, "latents differ.", "take another."),
     ],
 )
 
@@ -182,7 +238,33 @@ PART = PartView(
 def test_what_does_not_fit_is_grey_and_says_why():
     html = method.form([PART])
     assert html.count("disabled") == 1 and "it &lt;cannot&gt;." in html and "<cannot>" not in html
-    assert "Why 1 is grey" in html and html.count(" checked") == 1
+    assert "Why 1 is grey" in html and html.count(" checked") == 1 and "Try." in html
+
+
+def test_what_is_grey_for_one_reason_stands_together_and_what_is_chosen_stays_usable():
+    html = method.form([PRIOR, PART])
+    assert html.index("All stages") < html.index("Stage: mesh")
+    assert html.count("latents differ. <em>Take another.</em>") == 1 and "sdxl, sd3" in html
+    assert html.count("<small>download</small>") == 1 and "Why 2 are grey" in html
+    refused = method.form([replace(PART, chosen="hashgrid")])
+    assert "disabled" not in refused and 'role="alert"' in refused and "Why" not in refused
+
+
+def test_what_a_prior_brought_goes_with_it():
+    kept = {"export.height": 0.5}
+    taken = method.taken(kept, PRIOR.options[1].settings, PRIOR.own)
+    assert taken == kept | {"prior.model": "mvdream", "stages.nerf.views": 4}
+    assert method.taken(taken, PRIOR.options[0].settings, PRIOR.own) == kept
+    nothing = {"prior.model": "toybox", "prior.image_size": None}
+    assert method.taken(kept, nothing, PRIOR.own) == kept | {"prior.image_size": None}
+
+
+def test_the_process_that_has_torch_says_what_prior_a_recipe_could_have(service):
+    prior, *others = service.parts("toybox-image", "draft", {})
+    assert prior.part == "prior" and prior.chosen == "toybox" and len(others) == 2
+    grey = {option.name: option for option in prior.options if option.why_not}
+    assert list(grey) == ["mvdream"] and "makes a picture" in grey["mvdream"].why_not
+    assert "single pictures" in grey["mvdream"].fix and "mvdream" in method.form([prior])
 
 
 def test_to_go_back_to_the_part_of_the_recipe_leaves_nothing_changed():
@@ -191,6 +273,34 @@ def test_to_go_back_to_the_part_of_the_recipe_leaves_nothing_changed():
     after = method.taken(other, chosen, PART.own)
     assert after == {"export.height": 0.5} | chosen
     assert method.taken(after, PART.own, PART.own) == {"export.height": 0.5}
+
+
+def test_no_change_of_a_setting_is_lost_where_one_overtakes_another():
+    """The second message comes before the answer to the first is there."""
+    page = generate._Page.__new__(generate._Page)
+
+    def take(kept, **changes):
+        event = gr.EventData(None, {"changes": changes})
+        return page.take_settings(kept, event)
+
+    before = {"layout.boxes": [], "a.steps": 3}
+    first, _ = take(before, **{"a.views": "4"})
+    second, shown = take(before, **{"a.views": "4", "a.steps": None, "b.name": "[1, 2]"})
+    assert first == before | {"a.views": 4}
+    assert second == {"layout.boxes": [], "a.views": 4, "b.name": [1, 2]} and "a.views=4" in shown
+    kept, problem = take(before, **{"a.views": "[1"})
+    assert kept == before and "alert" in problem
+
+
+def test_a_form_in_the_address_is_the_form_and_what_is_none_is_an_empty_one():
+    form = ("a red ball", "blue", "toybox", "high", 7, {"export.max_faces": 900})
+    assert form_rules.written(json.dumps(dict(zip(form_rules.FIELDS, form, strict=True)))) == form
+    fields = dict(zip(form_rules.FIELDS, form, strict=True))
+    for wrong in ({"recipe": "/etc/x.yaml"}, {"quality": []}, {"settings": "x"}, {"prompt": 3}):
+        assert form_rules.written(json.dumps(fields | wrong)) == form_rules.BLANK
+    assert form_rules.written(json.dumps(fields | {"seed": None}))[4] == 0
+    for text in ("", "[", "3", "[]", "{}", "[" * 5000):
+        assert form_rules.written(text) == form_rules.BLANK
 
 
 def test_boxes_are_settings_and_without_them_the_layout_is_the_recipes(service):

@@ -1,16 +1,19 @@
 """Claims about what the pages show of a folder of made-up runs, without a browser."""
 
 import asyncio
+import json
+import os
 import re
 import shlex
 from typing import Any, get_args
 
 import gradio as gr
 import pytest
-from made_up_runs import finished_run, running_run, write_config
+from made_up_runs import finished_run, running_run, sheet, write_config
 from queued_runs import queued_run
 
 from dreamlab.core.errors import InputError, MissingError
+from dreamlab.core.pictures import save
 from dreamlab.export.settings import BLENDER_FORMATS, Format
 from dreamlab.jobs import state
 from dreamlab.jobs.queue import exports
@@ -77,6 +80,11 @@ def test_pages_that_nobody_looks_at_leave_the_processor_alone(pages, monkeypatch
     asyncio.run(idle())
     pages._queue.stopped = stopped
     assert 2 <= looks < 0.3 * 200
+
+
+def test_a_page_holds_what_it_means_itself(pages):
+    """The server forgets the state of a session when it restarts, or the laptop was closed."""
+    assert not [block for block in pages.blocks.values() if isinstance(block, gr.State)]
 
 
 def test_an_empty_folder_says_what_to_do(service):
@@ -156,6 +164,47 @@ def test_a_failed_run_says_why_and_what_to_do(service):
     seen = look(service, folder.root.name)
     assert "It diverged." in seen["head"] and "try another seed." in seen["head"]
     assert 'role="alert"' in seen["head"]
+
+
+def test_a_failed_run_gives_what_it_has_made(service):
+    folder = finished_run(service.runs)
+    with state.held(folder, beat=False):
+        state.begin(folder)
+        state.finish(folder, "failed", "the export failed.", "try again.")
+    seen = look(service, folder.root.name)
+    assert "turntable.mp4" in seen["result"] and "archive" in seen["downloads"] and seen["model"]
+
+
+def test_a_run_that_goes_on_shows_its_newest_views_not_what_was_kept_before(service):
+    folder = finished_run(service.runs)
+    assert "All views" in run.previews(folder)
+    later = folder.previews / "000012.webp"
+    later.parent.mkdir(exist_ok=True)
+    save(sheet(), later)
+    os.utime(later, ns=(folder.preview.stat().st_mtime_ns + 10**9,) * 2)
+    assert "After 12 steps" in run.previews(folder)
+
+
+def test_an_answer_that_is_overtaken_is_made_good_by_the_next_look(service):
+    page = run._Page.__new__(run._Page)
+    page.service, page.follower = service, Follower()
+    page.panels = dict.fromkeys(("head", "pictures", "chart", "log", "result", "downloads"))
+    folder = running_run(service.runs)
+    name = folder.root.name
+
+    def answer(before: dict) -> tuple[dict, dict]:
+        known, _, *shown = page.tick(name, before)
+        fresh = zip(page.panels, shown, strict=False)
+        return known, {panel: new for panel, new in fresh if isinstance(new, str)}
+
+    late, old = answer({})
+    folder.append_event("step", stage="gaussians", step=6, steps=20, loss=1.0, rate=2.0, eta=9.0)
+    known, new = answer(late)
+    assert set(new) == {"head", "chart"}
+    assert answer(known)[1] == {}
+    _, again = answer(late)  # the page shows what came last, and says so
+    assert again == new and old["head"] != new["head"]
+    assert len(json.dumps(known)) < 500
 
 
 def test_a_look_at_what_has_not_changed_is_the_same(service):

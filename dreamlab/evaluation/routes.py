@@ -36,7 +36,7 @@ from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_normals
 from dreamlab.guidance.pgc import PixelGradientConfig, clip_gradient, percentiles, sizes
 from dreamlab.jobs.recipes import RunConfig, load_recipe
 from dreamlab.priors.base import Prior
-from dreamlab.priors.load import sees_views_together
+from dreamlab.priors.traits import foreseen
 from dreamlab.systems.assets import load_asset
 from dreamlab.systems.guidance import build_guidance
 from dreamlab.systems.handover import begin_with
@@ -164,7 +164,7 @@ def _check_single_views(plan: RunConfig) -> None:
     Raises:
         InputError: naming the recipe and the model.
     """
-    if sees_views_together(plan.prior):
+    if (foreseen(plan.prior).num_views or 1) > 1:
         raise InputError(
             f"routes are compared by the gradient of a single view, and {plan.prior.model}, the "
             f"model of the recipe {plan.recipe}, judges several views of an object at once.",

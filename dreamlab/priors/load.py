@@ -244,17 +244,6 @@ def load_prior(
     return prior
 
 
-def sees_views_together(config: PriorConfig) -> bool:
-    """Tell whether a model denoises several views of an object together, without loading it.
-
-    Raises:
-        InputError: the name is unknown, or the model is of a family without adapter.
-        MissingError: the model cannot be had.
-    """
-    model = resolve_model(config.model)
-    return family_of(locate(config.model, model.sources)).title == MVDREAM.title
-
-
 def name_of(model: str, folder: Path) -> str:
     """Return what a prior is called: its alias, or else the name of its folder."""
     return model if model in known_models() else folder.name

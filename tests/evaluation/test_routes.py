@@ -110,7 +110,6 @@ def test_a_model_of_several_views_is_refused_before_anything_is_loaded_or_run(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(routes, "load_for_stages", lambda *_: pytest.fail("the model was loaded"))
-    monkeypatch.setattr(routes, "sees_views_together", lambda prior: prior.model == "mvdream")
     recipes = ("toybox-image", recipe_with(tmp_path, prior={"model": "mvdream"}))
     with pytest.raises(InputError, match="single view, and mvdream, the model of the recipe"):
         told(recipes=recipes)

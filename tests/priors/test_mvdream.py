@@ -22,7 +22,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.folder import MVDREAM
 from dreamlab.priors.footprint import META, Demand, step_bytes
 from dreamlab.priors.learned import Adaptable, LoraConfig
-from dreamlab.priors.load import PriorConfig, load_prior, sees_views_together
+from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import take
 from dreamlab.priors.multi_view import MultiView, camera_numbers
 from dreamlab.priors.mvdream import MVDreamPrior, converted_config
@@ -94,8 +94,6 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def test_it_is_a_prior_of_four_views_that_can_be_adapted(prior: MVDreamPrior, folder: Path):
-    assert sees_views_together(PriorConfig(model=str(folder)))
-    assert not sees_views_together(PriorConfig())
     assert isinstance(prior, Prior) and isinstance(prior, MultiView)
     assert isinstance(prior, Adaptable)
     assert (prior.num_views, prior.image_size) == (4, IMAGE_SIZE)

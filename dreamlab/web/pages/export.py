@@ -18,7 +18,7 @@ from dreamlab.export.settings import BLENDER_FORMATS, ExportConfig
 from dreamlab.jobs.queue import exports
 from dreamlab.web.pages import markup
 from dreamlab.web.pages.changes import as_text
-from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
+from dreamlab.web.pages.parts import EACH, LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.pages.result import exported, statistics
 from dreamlab.web.service import Service
@@ -108,19 +108,19 @@ class _Page:
         fields = [self.formats, self.height, self.faces, self.texture]
         form, seen = [self.name, *fields], [self.progress, self.result, self.files, self.line]
         looked, shown = [*seen, *form], [*seen, self.make]
-        self.cards.select(_formats_of, None, self.formats, **LAST).then(
-            self.look, looked, shown, **QUIET
+        self.cards.select(_formats_of, None, self.formats, **EACH).then(
+            self.look, looked, shown, **LAST
         )
         for field in (self.height, self.faces, self.texture):
             field.change(self.look, looked, shown, **LAST)
         filled = [*fields, self.cards, self.said]
         taken = self.name.input(self.take, self.name, filled, **QUIET)
-        taken.then(self.look, looked, shown, **QUIET)
+        taken.then(self.look, looked, shown, **LAST)
         self.name.input(None, self.name, None, js=REMEMBER)
         asked = self.make.click(self.submit, form, self.said, show_progress="minimal")
-        asked.then(self.look, looked, shown, **QUIET)
+        asked.then(self.look, looked, shown, **LAST)
         opened = on_load(self.start, None, [self.name, *filled])
-        opened.then(self.look, looked, shown, **QUIET)
+        opened.then(self.look, looked, shown, **LAST)
         gr.Timer(SECONDS).tick(self.look, looked, shown, **QUIET)
 
     def start(self, request: gr.Request) -> list[Any]:

@@ -19,7 +19,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.web.pages import form_rules, layout_form, markup, method, settings_form
 from dreamlab.web.pages.changes import as_text, plain
-from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
+from dreamlab.web.pages.parts import EACH, LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.service import Service
 from dreamlab.web.views import RecipeView
@@ -171,14 +171,14 @@ class _Page:
         self._then_look(taken)
         outputs = [self.quality, self.settings]
         self._then_look(
-            self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **LAST)
+            self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **EACH)
         )
         self._then_look(self.dice.click(_roll, None, self.seed, **QUIET))
         outputs = [self.chosen, self.changed]
         which = [self.recipe, self.quality, self.chosen]
-        self._then_look(self.settings.select(self.take_settings, self.chosen, outputs, **LAST))
+        self._then_look(self.settings.select(self.take_settings, self.chosen, outputs, **EACH))
         picked = self.method.select(
-            self.take_part, which, [self.chosen, self.changed, self.settings], **LAST
+            self.take_part, which, [self.chosen, self.changed, self.settings], **EACH
         )
         self._then_look(picked)
         for event in self.layout.wire(self.prompt, self.chosen):
@@ -186,10 +186,10 @@ class _Page:
         parts = [self.tab, *which]
         for field in (self.recipe, self.quality, self.chosen):
             field.change(self.list_parts, parts, self.method, **LAST)
-        self.tabs.select(_selected, None, self.tab, **QUIET).then(
-            self.list_parts, parts, self.method, **QUIET
+        self.tabs.select(_selected, None, self.tab, **EACH).then(
+            self.list_parts, parts, self.method, **LAST
         )
-        self._then_look(self.words.select(self.take_word, self.prompt, self.prompt, **QUIET))
+        self._then_look(self.words.select(self.take_word, self.prompt, self.prompt, **EACH))
         fields = [self.prompt, self.negative, self.seed, self.chosen, self.settings, self.changed]
         self._then_look(
             self.apply.click(
@@ -211,7 +211,7 @@ class _Page:
 
     def _then_look(self, event: Any) -> None:
         event.then(None, self.form, None, js=REMEMBER)
-        event.then(self.look, self.form, self._seen, **QUIET)
+        event.then(self.look, self.form, self._seen, **LAST)
 
     def look(self, *form: Any) -> list[Any]:
         """Check the form and show what it means."""

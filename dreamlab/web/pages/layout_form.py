@@ -14,7 +14,7 @@ import gradio as gr
 
 from dreamlab.core.errors import DreamlabError
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.parts import LAST, QUIET, held, html
+from dreamlab.web.pages.parts import EACH, QUIET, held, html
 from dreamlab.web.service import Service
 
 BOXES = "layout.boxes"
@@ -65,7 +65,7 @@ class LayoutForm:
         """Say what follows on what; return the events after which the settings are others."""
         taken = [chosen, self.shown, self.table, self.seen]
         events = [
-            self.table.select(self.take, chosen, taken, **LAST),
+            self.table.select(self.take, chosen, taken, **EACH),
             self.read.click(self.take_prompt, [prompt, chosen], taken, **QUIET),
             self.add.click(self.take_new, chosen, taken, **QUIET),
             self.clear.click(self.take_none, chosen, taken, **QUIET),

@@ -1,8 +1,8 @@
 """The form of a recipe's parts: the prior, and each stage's representation and guidance.
 
 What does not fit is grey, and said why below, with what would make it fit. A choice is told to the
-server as `select` with the keys that it sets and those of the recipe itself, so that going back
-leaves nothing changed.
+server as `select` with the keys that it sets, those of the recipe itself and those that the choice
+before it had set, so that going back leaves nothing changed.
 """
 
 import json
@@ -16,8 +16,13 @@ from dreamlab.web.pages import markup
 SCRIPT = """
 element.addEventListener('change', (event) => {
   const field = event.target.closest('[data-settings]');
-  if (field) trigger('select', {
-    settings: JSON.parse(field.dataset.settings), own: JSON.parse(field.dataset.own)
+  if (!field) return;
+  const row = field.closest('fieldset');
+  const before = row.before ?? row.querySelector('input[checked]')?.dataset.settings ?? '{}';
+  row.before = field.dataset.settings;
+  trigger('select', {
+    settings: JSON.parse(field.dataset.settings), own: JSON.parse(field.dataset.own),
+    before: JSON.parse(before)
   });
 });
 """
@@ -91,7 +96,10 @@ def concerned(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def taken(
-    kept: Mapping[str, Any], settings: Mapping[str, Any], own: Mapping[str, Any]
+    kept: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    before: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the changed settings after a choice.
 
@@ -99,8 +107,13 @@ def taken(
         kept: changed settings before; those of a component that is replaced are left out.
         settings: that the choice sets.
         own: what the recipe itself has for the same keys; what is the same is no change.
+        before: settings that the choice before it has set; they go with it.
     """
     prefixes = tuple(key.removesuffix("name") for key in own)
-    fresh = {key: value for key, value in kept.items() if not key.startswith(prefixes)}
+    fresh = {
+        key: value
+        for key, value in kept.items()
+        if not key.startswith(prefixes) and not (key in before and before[key] == value)
+    }
     same = {key for key, value in settings.items() if key in own and own[key] == value}
     return fresh | {key: value for key, value in settings.items() if key not in same}

@@ -14,6 +14,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
 """Of events that only look: no spinner, and no place in the queue, so they never wait."""
 LAST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 """Of changes that may come faster than answers: when there are several, the last one counts."""
+EACH: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
+"""Of events that carry data (`gr.EventData`), which one that is put off would lose."""
 
 
 def html(value: str = "", **options: Any) -> gr.HTML:

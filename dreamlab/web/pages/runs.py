@@ -11,7 +11,7 @@ from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.queue.index import Entry
 from dreamlab.jobs.state import STATES
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.parts import LAST, QUIET, held, html, on_load
+from dreamlab.web.pages.parts import EACH, LAST, QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import cover
 from dreamlab.web.service import Service
 
@@ -92,7 +92,7 @@ class _Page:
         for button, step in ((self.back, -1), (self.on, 1)):
             self._then_show(button.click(_turn(step), self.page, self.page, **QUIET))
         outputs = [self.confirm, self.asked, self.chosen, self.said]
-        self._then_show(self.gallery.select(self.take_card, None, outputs, **QUIET))
+        self._then_show(self.gallery.select(self.take_card, None, outputs, **EACH))
         outputs = [self.confirm, self.said]
         self._then_show(self.really.click(self.delete, self.chosen, outputs, **QUIET))
         self.keep.click(lambda: gr.Row(visible=False), None, self.confirm, **QUIET)
@@ -106,7 +106,7 @@ class _Page:
         return [self.gallery, self.known, self.where, self.back, self.on]
 
     def _then_show(self, event: Any) -> None:
-        event.then(self.show, self._filters, self._shown, **QUIET)
+        event.then(self.show, self._filters, self._shown, **LAST)
 
     def show(
         self, text: str, of_state: str, by: str, favourites: bool, number: int, before: str

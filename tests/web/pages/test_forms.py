@@ -252,11 +252,16 @@ def test_what_is_grey_for_one_reason_stands_together_and_what_is_chosen_stays_us
 
 def test_what_a_prior_brought_goes_with_it():
     kept = {"export.height": 0.5}
-    taken = method.taken(kept, PRIOR.options[1].settings, PRIOR.own)
+    one, several = (option.settings for option in PRIOR.options[:2])
+    taken = method.taken(kept, several, PRIOR.own, one)
     assert taken == kept | {"prior.model": "mvdream", "stages.nerf.views": 4}
-    assert method.taken(taken, PRIOR.options[0].settings, PRIOR.own) == kept
+    assert method.taken(taken, one, PRIOR.own, several) == kept
+    early = {"prior.model": "toybox"}  # the form was not listed anew since
+    assert method.taken(taken, one, early, several) == kept
+    other = taken | {"stages.nerf.views": 8}  # set by hand meanwhile
+    assert method.taken(other, one, early, several) == kept | {"stages.nerf.views": 8}
     nothing = {"prior.model": "toybox", "prior.image_size": None}
-    assert method.taken(kept, nothing, PRIOR.own) == kept | {"prior.image_size": None}
+    assert method.taken(kept, nothing, PRIOR.own, {}) == kept | {"prior.image_size": None}
 
 
 def test_the_process_that_has_torch_says_what_prior_a_recipe_could_have(service):
@@ -270,9 +275,9 @@ def test_the_process_that_has_torch_says_what_prior_a_recipe_could_have(service)
 def test_to_go_back_to_the_part_of_the_recipe_leaves_nothing_changed():
     chosen = {"stages.mesh.representation.name": "hashgrid", "stages.mesh.renderer.name": "volume"}
     other = {"export.height": 0.5, "stages.mesh.representation.resolution": 48}
-    after = method.taken(other, chosen, PART.own)
+    after = method.taken(other, chosen, PART.own, {})
     assert after == {"export.height": 0.5} | chosen
-    assert method.taken(after, PART.own, PART.own) == {"export.height": 0.5}
+    assert method.taken(after, PART.own, PART.own, chosen) == {"export.height": 0.5}
 
 
 def test_no_change_of_a_setting_is_lost_where_one_overtakes_another():

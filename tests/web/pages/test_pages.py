@@ -87,6 +87,12 @@ def test_a_page_holds_what_it_means_itself(pages):
     assert not [block for block in pages.blocks.values() if isinstance(block, gr.State)]
 
 
+def test_no_event_that_carries_data_is_put_off_or_left_out(pages):
+    """Gradio dispatches an event that it put off without its data."""
+    told = [fn for fn in pages.fns.values() if any(name == "select" for _, name in fn.targets)]
+    assert len(told) >= 8 and {fn.trigger_mode for fn in told} == {"multiple"}
+
+
 def test_an_empty_folder_says_what_to_do(service):
     html, total = runs.gallery_of(service, "", "", "newest", False, 0)
     assert total == 0 and "No runs yet" in html and 'href="./"' in html

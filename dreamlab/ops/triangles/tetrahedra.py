@@ -114,6 +114,11 @@ class TetrahedralGrid:
         """Corners on the faces of the cube; a surface is closed if these are outside."""
         return ((self.places == 0) | (self.places == 2 * self.resolution)).any(dim=1)
 
+    @cached_property
+    def is_outermost(self) -> Bool[Tensor, " vertices"]:
+        """Vertices of tetrahedra at faces on the border: without them inside, none is crossed."""
+        return ((self.places <= 1) | (self.places >= 2 * self.resolution - 1)).any(dim=1)
+
 
 @dataclass(frozen=True)
 class Surface(Triangles):
@@ -180,15 +185,16 @@ def _at_mixed_faces(
     """
     n = grid.resolution
     number = torch.arange(grid.num_vertices, device=inside.device)
-    found: list[list[Tensor]] = [[] for _ in _AT_FACES]
+    kinds = _AT_FACES if bool((inside & grid.is_outermost).any()) else _AT_FACES[:1]
+    found: list[list[Tensor]] = [[] for _ in kinds]
     for axis in range(3):
         signs, numbers = (_Slices.of(values, n, axis) for values in (inside, number))
-        for rows, (around, _) in zip(found, _AT_FACES, strict=True):
+        for rows, (around, _) in zip(found, kinds, strict=True):
             places = _where_they_differ([signs.pick(name) for name in around])
             rows.append(torch.stack([numbers.pick(name)[places] for name in around], dim=1))
     tetrahedra = [
         torch.cat(rows)[:, torch.tensor(corners, device=inside.device)].view(-1, 4)
-        for rows, (_, corners) in zip(found, _AT_FACES, strict=True)
+        for rows, (_, corners) in zip(found, kinds, strict=True)
     ]
     return torch.cat(tetrahedra)
 

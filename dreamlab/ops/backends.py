@@ -25,6 +25,7 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "rasterize": ("reference", "warp", "nvdiffrast"),
     "interpolate": ("reference", "warp", "nvdiffrast"),
     "antialias": ("reference", "warp", "nvdiffrast"),
+    "normals": ("reference", "warp"),
     "project": ("reference", "warp"),
     "splat": ("reference", "warp", "gsplat"),
 }

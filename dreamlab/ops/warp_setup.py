@@ -62,7 +62,7 @@ def warp_summary() -> str:
     return f"Warp {wp.__version__} on {devices}, kernels cached in {wp.config.kernel_cache_dir}"
 
 
-_PIXEL_GRAIN = 4096
+_PIXEL_GRAIN = 16384
 """Least number of pixels worth a range of its own."""
 _load_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None

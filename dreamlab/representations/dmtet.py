@@ -177,9 +177,13 @@ class TetrahedralMesh(Painted):
         return {
             "normal_consistency": normal_consistency(surface),
             "laplacian": laplacian(surface) / spacing**2,
-            "sign_changes": _sign_changes(self.signed_distance()[surface.edges] / spacing),
+            "sign_changes": _sign_changes(self._ends(surface) / spacing),
             "eikonal": eikonal,
         }
+
+    def _ends(self, surface: Surface) -> Float[Tensor, "edges 2"]:
+        """Return the signed distances at the ends of crossed edges."""
+        return self.signed_distance().index_select(0, surface.edges.flatten()).view(-1, 2)
 
     def _eikonal(self) -> Float[Tensor, ""]:
         n = self.config.resolution + 1

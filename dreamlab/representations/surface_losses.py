@@ -9,7 +9,6 @@ Sources: Desbrun et al. 1999 (umbrella operator); nvdiffrec (Munkberg et al. 202
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from dreamlab.core.triangles import Triangles
 from dreamlab.ops.triangles.normals import face_normals
@@ -17,7 +16,7 @@ from dreamlab.ops.triangles.normals import face_normals
 
 def normal_consistency(surface: Triangles) -> Float[Tensor, ""]:
     """Return mean 1 - n_f . n_g over the pairs of triangles at an edge, in [0, 2]."""
-    normals = normalize(face_normals(surface.vertices, surface.tri), dim=-1)
+    normals = face_normals(surface.vertices, surface.tri)
     first, second = surface.topology.triangles.unbind(dim=1)
     inner = torch.nonzero(second >= 0)[:, 0]
     f, g = (normals.index_select(0, side.index_select(0, inner)) for side in (first, second))

@@ -114,6 +114,11 @@ class TetrahedralGrid:
         """Corners on the faces of the cube; a surface is closed if these are outside."""
         return ((self.places == 0) | (self.places == 2 * self.resolution)).any(dim=1)
 
+    @cached_property
+    def is_outermost(self) -> Bool[Tensor, " vertices"]:
+        """Vertices of tetrahedra at faces on the border: without them inside, none is crossed."""
+        return ((self.places <= 1) | (self.places >= 2 * self.resolution - 1)).any(dim=1)
+
 
 @dataclass(frozen=True)
 class Surface(Triangles):
@@ -138,8 +143,9 @@ def marching_tetrahedra(
     Gradients:
         From the vertices to `distance` and `positions`; which edges are crossed is held fixed.
     """
-    tetrahedra = _crossed(distance.detach() < 0, grid)
-    inside = (distance.detach()[tetrahedra] < 0).long()
+    is_inside = distance.detach() < 0
+    tetrahedra = _at_mixed_faces(is_inside, grid)
+    inside = is_inside[tetrahedra].long()
     code = inside[:, 0] + 2 * inside[:, 1] + 4 * inside[:, 2] + 8 * inside[:, 3]
     case = case_table().to(code.device)[code]
     owner, pick = torch.nonzero(case[..., 0] >= 0, as_tuple=True)
@@ -147,13 +153,14 @@ def marching_tetrahedra(
     corners = (4 * owner[:, None, None] + sides).flatten()
     first, second = tetrahedra.flatten().index_select(0, corners).view(-1, 2).unbind(dim=1)
     used, tri = torch.unique(_edge_number(first, second, grid), return_inverse=True)
-    edges = torch.empty(len(used), 2, dtype=torch.int64, device=used.device)
-    edges[tri] = torch.stack([torch.minimum(first, second), torch.maximum(first, second)], dim=1)
-    a, b = edges.unbind(dim=1)
-    t = distance.index_select(0, a) / (distance.index_select(0, a) - distance.index_select(0, b))
-    t = t.clamp(MARGIN, 1 - MARGIN)[:, None]
-    start = positions[a]
-    return Surface(start + t * (positions[b] - start), tri.view(-1, 3), edges)
+    # any corner of a triangle at a crossing tells its edge
+    corner = torch.empty_like(used).scatter_(0, tri, torch.arange(len(tri), device=tri.device))
+    first, second = first[corner], second[corner]
+    a, b = torch.minimum(first, second), torch.maximum(first, second)
+    s_a, s_b = distance.index_select(0, a), distance.index_select(0, b)
+    t = (s_a / (s_a - s_b)).clamp(MARGIN, 1 - MARGIN)[:, None]
+    x_a, x_b = positions.index_select(0, a), positions.index_select(0, b)
+    return Surface(x_a + t * (x_b - x_a), tri.view(-1, 3), torch.stack([a, b], dim=1))
 
 
 def _edge_number(
@@ -169,26 +176,27 @@ def _edge_number(
     return total - (total & 1) * (side * side + side)
 
 
-def _crossed(
+def _at_mixed_faces(
     inside: Bool[Tensor, " grid_vertices"], grid: TetrahedralGrid
 ) -> Int[Tensor, "tetrahedra 4"]:
-    """Return the tetrahedra, of positive volume, that have vertices on both sides.
+    """Return the tetrahedra, of positive volume, at the faces that have both signs around them.
 
-    They are looked for at the faces, few, whose corners and centres beside them differ.
+    Among them are all that have vertices on both sides, and some that have not.
     """
     n = grid.resolution
     number = torch.arange(grid.num_vertices, device=inside.device)
-    found: list[Tensor] = []
-    for turn in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        # axis a first, then b and c, a right-handed order; faces lie across a
-        signs, numbers = (_Slices.of(values, n, turn) for values in (inside, number))
-        for around, tetrahedra in _AT_FACES:
+    kinds = _AT_FACES if bool((inside & grid.is_outermost).any()) else _AT_FACES[:1]
+    found: list[list[Tensor]] = [[] for _ in kinds]
+    for axis in range(3):
+        signs, numbers = (_Slices.of(values, n, axis) for values in (inside, number))
+        for rows, (around, _) in zip(found, kinds, strict=True):
             places = _where_they_differ([signs.pick(name) for name in around])
-            corners = torch.stack([numbers.pick(name)[places] for name in around], dim=1)
-            found.append(corners[:, torch.tensor(tetrahedra, device=inside.device)].view(-1, 4))
-    tetrahedra = torch.cat(found)
-    ends = inside[tetrahedra]
-    return tetrahedra[ends.any(dim=1) & ~ends.all(dim=1)]
+            rows.append(torch.stack([numbers.pick(name)[places] for name in around], dim=1))
+    tetrahedra = [
+        torch.cat(rows)[:, torch.tensor(corners, device=inside.device)].view(-1, 4)
+        for rows, (_, corners) in zip(found, kinds, strict=True)
+    ]
+    return torch.cat(tetrahedra)
 
 
 def _where_they_differ(signs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -217,23 +225,27 @@ corners of its tetrahedra."""
 
 @dataclass(frozen=True)
 class _Slices:
-    """Values of the grid's vertices as seen along an axis."""
+    """Values of the grid's vertices, x, y, z, as seen along an axis."""
 
+    axis: int
     centers: Tensor
     ring: list[Tensor]
     """The four corners of all faces across the axis, counter-clockwise about it."""
 
     @classmethod
-    def of(cls, values: Tensor, n: int, turn: tuple[int, int, int]) -> "_Slices":
+    def of(cls, values: Tensor, n: int, axis: int) -> "_Slices":
         corners, centers = values.split([(n + 1) ** 3, n**3])
-        corners = corners.reshape(n + 1, n + 1, n + 1).permute(turn)
+        corners = corners.view(n + 1, n + 1, n + 1)
+        second, third = (axis + 1) % 3, (axis + 2) % 3
         around = ((0, 0), (1, 0), (1, 1), (0, 1))
-        ring = [corners[:, b : n + b, c : n + c] for b, c in around]
-        return cls(centers.reshape(n, n, n).permute(turn), ring)
+        ring = [corners.narrow(second, b, n).narrow(third, c, n) for b, c in around]
+        return cls(axis, centers.view(n, n, n), ring)
 
     def pick(self, name: str) -> Tensor:
-        centers = {"below": slice(None, -1), "above": slice(1, None), "first": 0, "last": -1}
+        n = len(self.centers)
+        centers = {"below": (0, n - 1), "above": (1, n - 1), "first": (0, 1), "last": (n - 1, 1)}
         if name in centers:
-            return self.centers[centers[name]]
+            return self.centers.narrow(self.axis, *centers[name])
         faces, corner = name.split()
-        return self.ring[int(corner)][{"inner": slice(1, -1), "low": 0, "high": -1}[faces]]
+        first, count = {"inner": (1, n - 1), "low": (0, 1), "high": (n, 1)}[faces]
+        return self.ring[int(corner)].narrow(self.axis, first, count)

@@ -15,7 +15,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.load import PriorConfig, load_prior
-from dreamlab.priors.memory import rungs_of
+from dreamlab.priors.memory import Rung, rungs_of
 from dreamlab.priors.traits import Traits, traits_of
 
 TIMES = 21
@@ -38,7 +38,7 @@ def load_learner(name: str, prior: Prior) -> Prior:
         InputError: the name is unknown, or the model does not agree with the prior.
         MissingError: it cannot be had.
     """
-    rungs = [rung for rung in rungs_of(prior) if rung != "cpu_offload"]
+    rungs: list[Rung] = [rung for rung in rungs_of(prior) if rung != "cpu_offload"]
     config = PriorConfig(name, image_size=prior.image_size, memory=rungs)
     learner = load_prior(config, prior.device)
     check_agreement(prior, learner)

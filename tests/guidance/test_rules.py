@@ -7,6 +7,7 @@ import pytest
 import torch
 from analytic import GaussianPrior
 from guided_views import as_render, cameras_at
+from half_precision import HalfPrior
 from rules import CASES, Scene, encode_reference, gaussian, reference_of
 from torch import Tensor
 
@@ -15,10 +16,11 @@ from dreamlab.core.render import Render
 from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.rule import Rule, RuleConfig
-from dreamlab.priors.base import Prediction
 from dreamlab.systems.components import available, find
 
 KINDS = ["epsilon", "v_prediction", "sample", "flow"]
+MOSTLY_SLOW = ["epsilon", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])]
+"""For claims that are about rules more than about what a model predicts."""
 CAMERAS = cameras_at([10.0, -60.0, 100.0, 170.0, 45.0], [0.0, 20.0, 0.0, 10.0, 75.0])
 TIMES = torch.tensor([0.07, 0.18, 0.33, 0.62, 0.9])
 
@@ -106,9 +108,10 @@ def test_the_loss_hands_the_gradient_to_the_pixels(case: str):
     assert isinstance(rule, Guidance)
 
 
+@pytest.mark.parametrize("kind", MOSTLY_SLOW)
 @pytest.mark.parametrize("case", CASES)
-def test_a_views_gradient_does_not_depend_on_its_company(case: str):
-    rule = make(case, view="perp_neg")
+def test_a_views_gradient_does_not_depend_on_its_company(case: str, kind: str):
+    rule = make(case, gaussian(kind), view="perp_neg")
     together = judged(rule)
     for i in (0, 2, 4):
         alone = judged(rule, slice(i, i + 1))
@@ -157,28 +160,15 @@ def test_pixels_can_be_pulled_instead_of_latents(case: str):
     torch.testing.assert_close(4 * image, latent, rtol=1e-3, atol=tolerance)
 
 
-class HalfPrior(GaussianPrior):
-    """All that comes out of it has half precision."""
-
-    def encode_image(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        return super().encode_image(images, generator).half()
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return super().decode(latents.half())
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor) -> Prediction:
-        full = super().predict(noisy.half().float(), t, conditioning)
-        return Prediction(full.eps.half(), full.x0.half(), full.v.half())
-
-
+@pytest.mark.parametrize("kind", MOSTLY_SLOW)
 @pytest.mark.parametrize("case", CASES)
-def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(case: str):
+def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(case: str, kind: str):
     rgb = torch.rand(4, 8, 8, 3, generator=seeded(9)).requires_grad_(True)
     options = {"timesteps": {"policy": "uniform", "t_min": 0.05, "t_max": 0.98}}
 
-    def gradient(kind: type[GaussianPrior], **weights: float) -> Tensor:
-        exact = gaussian()
-        prior = kind(**{f: getattr(exact, f) for f in ("mean", "std", "parametrisation")})
+    def gradient(prior_of: type[GaussianPrior], **weights: float) -> Tensor:
+        exact = gaussian(kind)
+        prior = prior_of(**{f: getattr(exact, f) for f in ("mean", "std", "parametrisation")})
         rule = make(case, prior, **options, **weights)
         output = rule(as_render(rgb), CAMERAS[:4], 0.5, seeded(1))
         assert output.loss.dtype == torch.float32 and output.metrics["nonfinite_fraction"] == 0

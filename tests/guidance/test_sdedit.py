@@ -6,6 +6,7 @@ import pytest
 import torch
 from analytic import GaussianPrior
 from guided_views import as_render, cameras_at
+from half_precision import HalfPrior
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
@@ -158,6 +159,20 @@ def test_a_views_picture_does_not_depend_on_its_company():
         one = slice(i, i + 1)
         alone = rule.edit(z[one], noise[one], rule.prompts.for_views(cameras_at([angle])), 0.0)
         torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(kind: str):
+    config = Config(guidance_scale=5.0, t_start=0.5, num_steps=10)
+    found: list[torch.Tensor] = []
+    for prior_of in (HalfPrior, GaussianPrior):
+        prior = prior_of(mean=MEANS.__getitem__, std=STD, parametrisation=kind)
+        rgb = torch.rand(4, 8, 8, 3, generator=seeded(9)).requires_grad_(True)
+        output = sdedit(config, prior)(as_render(rgb), cameras_at([0] * 4), 0.0, seeded(1))
+        assert output.metrics["nonfinite_fraction"] == 0
+        found += torch.autograd.grad(output.loss, rgb)
+    half, full = found
+    assert half.isfinite().all() and (half - full).norm() < 0.05 * full.norm()
 
 
 def test_descent_ends_where_the_prior_no_longer_changes_the_picture():

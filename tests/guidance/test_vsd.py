@@ -4,6 +4,7 @@ import pytest
 import torch
 from analytic import GaussianPrior, exact_eps
 from guided_views import as_render, cameras_at
+from half_precision import HalfLearnablePrior
 from learned_gaussian import GaussianScore, LearnableGaussianPrior
 
 from dreamlab.core.errors import InputError
@@ -38,8 +39,9 @@ def vsd(
     kind: str = "epsilon",
     view: str = "none",
     learner: LearnableGaussianPrior | None = None,
+    prior_of: type[LearnableGaussianPrior] = LearnableGaussianPrior,
 ) -> VSD:
-    prior = LearnableGaussianPrior(MEANS.__getitem__, std=STD, parametrisation=kind)
+    prior = prior_of(MEANS.__getitem__, std=STD, parametrisation=kind)
     encoded = [
         Prompts.encode(prior, "cat", "", PromptConfig(view=v))  # type: ignore[arg-type]
         for v in (view, "none")
@@ -196,6 +198,21 @@ def test_a_views_gradient_does_not_depend_on_its_company(view: str):
         one = slice(i, i + 1)
         alone = rule.judge(z[one], t[one], noise[one], cameras_at(azimuth[one]), 0.0)
         torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(kind: str):
+    found: list[torch.Tensor] = []
+    for prior_of in (HalfLearnablePrior, LearnableGaussianPrior):
+        rule = vsd(Config(learning_rate=0.01), kind, "words", prior_of=prior_of)
+        score_of(rule).set([0.1, 0.0, -0.1], 0.4)
+        rgb = torch.rand(4, 8, 8, 3, generator=seeded(9)).requires_grad_(True)
+        output = rule(as_render(rgb), cameras_at([0, 90, 180, -90]), 0.5, seeded(1))
+        assert output.loss.dtype == torch.float32 and output.metrics["nonfinite_fraction"] == 0
+        assert all(parameter.isfinite().all() for parameter in rule.parameters())
+        found += torch.autograd.grad(output.loss, rgb)
+    half, full = found
+    assert half.isfinite().all() and (half - full).norm() < 0.05 * full.norm()
 
 
 def test_a_call_judges_first_then_learns_as_often_as_asked_and_sends_nothing_but_g_to_the_render():

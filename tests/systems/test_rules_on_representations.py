@@ -1,20 +1,23 @@
-"""Every rule moves every representation, with the embedded prior."""
+"""Every rule moves every representation and a picture by the embedded prior, and can be resumed."""
 
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from rules import CASES, encode_reference
+from rules import CASES
 
 from dreamlab.core.config import build
-from dreamlab.guidance.prompts import Prompts
 from dreamlab.priors.base import Prior
 from dreamlab.priors.load import PriorConfig, load_prior
-from dreamlab.systems.components import find
+from dreamlab.systems.components import available
+from dreamlab.systems.guidance import build_guidance
+from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
+from dreamlab.training.trainer import StageTrainer
 
+STEPS, KEPT = 5, 3
 GRID = {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}
 REPRESENTATIONS: dict[str, dict[str, Any]] = {
     "hashgrid": {
@@ -29,16 +32,20 @@ REPRESENTATIONS: dict[str, dict[str, Any]] = {
         "representation": {"name": "dmtet", "resolution": 10, "grid": GRID},
         "renderer": {"name": "mesh"},
     },
+    "image": {"representation": {"name": "image", "size": 24}, "renderer": {"name": "flat"}},
 }
 COLORS_ALONE = {"hashgrid": set(), "gaussians": {"color"}, "dmtet": {"table", "mlp"}}
 """Groups of parameters that normals do not depend on."""
-QUICK = {("csd", "gaussians", "rgb"), ("rfds_rev", "dmtet", "normal")}
+RULES: dict[str, dict[str, Any]] = {
+    **{case: {"name": chosen.name, **chosen.options} for case, chosen in CASES.items()},
+    "sdedit": {"name": "sdedit", "num_steps": 10},
+    "vsd": {"name": "vsd", "learning_rate": 1e-3},
+}
 ALL = [
-    pytest.param(*cell, marks=[] if cell in QUICK else pytest.mark.slow)
-    for case in CASES
-    for representation in REPRESENTATIONS
-    for cell in ((case, representation, "rgb"), (case, representation, "normal"))
+    *((rule, representation, "rgb") for rule in RULES for representation in REPRESENTATIONS),
+    *((rule, representation, "normal") for rule in CASES for representation in COLORS_ALONE),
 ]
+QUICK = {("csd", "gaussians", "rgb"), ("sds", "image", "rgb")}
 
 
 @cache
@@ -46,36 +53,61 @@ def embedded() -> Prior:
     return load_prior(PriorConfig(), "cpu")
 
 
-@pytest.mark.parametrize(("case", "representation", "sees"), ALL)
-def test_a_few_steps_are_finite_and_move_the_parameters(
-    case: str, representation: str, sees: str
-) -> None:
-    settings = {
-        "steps": 2,
-        "guidance": {"name": CASES[case].name, **CASES[case].options, "sees": sees},
-        "milestones": [{"until": 1.0, "size": 24}],
-        "prompts": {"view": "perp_neg"},
-        **REPRESENTATIONS[representation],
-    }
-    config = build(StageConfig, settings)
-    prior = embedded()
-    prompts = Prompts.encode(prior, "a red mushroom", "", config.prompts)
-    found = find("guidance", config.guidance)
-    rule = found.module.build(found.config, prior, prompts)
-    encode_reference(rule, prior, "", config.prompts)
-    stage = Stage("only", config, rule, seed=0, device=torch.device("cpu"))
+def begun(config: StageConfig) -> StageTrainer:
+    """A stage before its first step, made of nothing but settings, as a new process makes it."""
+    stage = Stage("only", config, None, seed=0, device=torch.device("cpu"))
+    texts = {"prompt": "a red mushroom", "negative_prompt": "", "seed": 0}
+    stage.guidance = build_guidance("only", config, prior_of(stage, embedded()), **texts)
     stage.keep_reference()
+    return StageTrainer(stage, 0)
+
+
+def test_every_rule_and_every_representation_of_objects_is_in_the_matrix():
+    assert {rule["name"] for rule in RULES.values()} == set(available("guidance"))
+    others = {"textured_mesh", "uv_mesh", "latent_image"}  # those of a mesh, and of a picture
+    assert REPRESENTATIONS.keys() == set(available("representations")) - others
+
+
+@pytest.mark.parametrize(
+    ("rule", "representation", "sees"),
+    [pytest.param(*cell, marks=[] if cell in QUICK else pytest.mark.slow) for cell in ALL],
+)
+def test_five_steps_are_finite_move_the_parameters_and_are_repeated_when_resumed(
+    rule: str, representation: str, sees: str
+) -> None:
+    config = build(
+        StageConfig,
+        {
+            "steps": STEPS,
+            "guidance": RULES[rule] | ({"sees": sees} if sees != "rgb" else {}),
+            "milestones": [{"until": 1.0, "size": 24}],
+            "prompts": {"view": "perp_neg"},
+            **REPRESENTATIONS[representation],
+        },
+    )
+    trainer = begun(config)
     unseen = COLORS_ALONE[representation] if sees == "normal" else set()
-    groups = {k: ps for k, ps in stage.parameter_groups().items() if k not in unseen}
+    groups = {k: ps for k, ps in trainer.stage.parameter_groups().items() if k not in unseen}
     before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}
-    optimizer = torch.optim.Adam([p for group in groups.values() for p in group], eps=1e-15)
-    for step in range(2):
-        optimizer.zero_grad()
-        result = stage.step(step)
-        assert torch.tensor(result.loss).isfinite()
-        assert result.metrics["nonfinite_fraction"] == 0
-        optimizer.step()
+    learned = [p.detach().clone() for p in trainer.stage.learned_parameters()]
+    kept, losses = trainer.capture(), []
+    for step in range(STEPS):
+        if step == KEPT:
+            kept = trainer.capture()
+        result, problem = trainer.advance()
+        assert problem is None and result.metrics["nonfinite_fraction"] == 0
+        losses.append(result.loss)
+    assert torch.tensor(losses).isfinite().all()
     for name, group in groups.items():
         moved = [not torch.equal(p, old) for p, old in zip(group, before[name], strict=True)]
         assert any(moved), name
         assert all(p.isfinite().all() for p in group), name
+    changed = zip(trainer.stage.learned_parameters(), learned, strict=True)
+    assert [not torch.equal(p, old) for p, old in changed].count(True) > 0 or not learned
+
+    resumed = begun(config)
+    resumed.load(kept)
+    assert [resumed.advance()[0].loss for _ in range(KEPT, STEPS)] == losses[KEPT:]
+    again, whole = resumed.capture().tensors, trainer.capture().tensors
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)

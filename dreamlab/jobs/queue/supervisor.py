@@ -224,7 +224,6 @@ class Supervisor:
         self._elsewhere = Counter(e.device for e in here if e.root.name not in started)
         for entry in mine:
             if entry.is_orphan and entry.root.name not in started:
-                self._is_stale = True
                 self._settle(RunFolder(entry.root), "its process is gone")
 
     def _fill(self) -> None:

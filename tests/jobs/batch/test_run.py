@@ -160,6 +160,7 @@ def test_a_batch_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
 def test_looks_at_all_runs_do_not_grow_with_the_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 60.0)  # places are filled at ends of rows alone
     monkeypatch.setattr(batch_run, "RESULT_SECONDS", 60.0)
+    monkeypatch.setenv("PYTHONPATH", str(Path(fake_worker.__file__).parent), prepend=os.pathsep)
     looks = 0
     refresh = Index.refresh
 
@@ -172,7 +173,8 @@ def test_looks_at_all_runs_do_not_grow_with_the_rows(tmp_path, monkeypatch):
     numbers: list[int] = []
     for rows in (1, 6):
         looks = 0
-        results = run(rows_of(*[f"ball {i}" for i in range(rows)]), tmp_path / str(rows))
+        balls = rows_of(*[f"ball {i}" for i in range(rows)])
+        results = run(balls, tmp_path / str(rows), command=(sys.executable, "-m", "fake_worker"))
         assert [result["state"] for result in results] == ["done"] * rows
         numbers.append(looks)
     assert numbers[0] == numbers[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 FOLDER = Path(__file__).parent
 BROWSER = os.environ.get("DREAMLAB_BROWSER") or shutil.which("chromium")
@@ -23,7 +23,7 @@ ARGUMENTS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 ]
-VIEW = {"width": 1440, "height": 900}
+VIEW: ViewportSize = {"width": 1440, "height": 900}
 WIDTH = 1200
 """Of the pictures, pixels."""
 SETTLE_MS = 4_000

@@ -18,8 +18,8 @@ element.addEventListener('change', (event) => {
   const field = event.target.closest('[data-settings]');
   if (!field) return;
   const row = field.closest('fieldset');
-  const before = row.before ?? row.querySelector('input[checked]')?.dataset.settings ?? '{}';
-  row.before = field.dataset.settings;
+  const before = row.taken ?? row.querySelector('input[checked]')?.dataset.settings ?? '{}';
+  row.taken = field.dataset.settings;
   trigger('select', {
     settings: JSON.parse(field.dataset.settings), own: JSON.parse(field.dataset.own),
     before: JSON.parse(before)

@@ -5,7 +5,7 @@ of the server, which forgets it when it is started again, and an hour after a la
 page would then show one thing and mean another.
 """
 
-from typing import Any
+from typing import Any, overload
 
 import gradio as gr
 from gradio.context import Context
@@ -23,6 +23,12 @@ def html(value: str = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
+@overload
+def held(value: str) -> gr.Textbox: ...
+@overload
+def held(value: int) -> gr.Number: ...
+@overload
+def held(value: dict[str, Any] | list[Any]) -> gr.JSON: ...
 def held(value: Any) -> gr.JSON | gr.Textbox | gr.Number:
     """Keep a plain value in the page, unseen; it is sent along with the events that need it."""
     if isinstance(value, str):

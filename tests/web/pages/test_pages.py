@@ -192,7 +192,7 @@ def test_a_run_that_goes_on_shows_its_newest_views_not_what_was_kept_before(serv
 
 
 def test_an_answer_that_is_overtaken_is_made_good_by_the_next_look(service):
-    page = run._Page.__new__(run._Page)
+    page: Any = run._Page.__new__(run._Page)
     page.service, page.follower = service, Follower()
     page.panels = dict.fromkeys(("head", "pictures", "chart", "log", "result", "downloads"))
     folder = running_run(service.runs)

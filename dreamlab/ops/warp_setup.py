@@ -62,8 +62,8 @@ def warp_summary() -> str:
     return f"Warp {wp.__version__} on {devices}, kernels cached in {wp.config.kernel_cache_dir}"
 
 
-_PIXEL_GRAIN = 16384
-"""Least number of pixels worth a range of its own."""
+LIGHT_GRAIN = 16384
+"""Least number of items worth a range of its own where one takes some ten nanoseconds."""
 _load_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
@@ -110,7 +110,7 @@ def pixel_runs(pixels: int, width: int, device: torch.device) -> Runs:
     Threads of a CPU run one after the other, and each would find its pixel's row by two divisions.
     """
     length = width if device.type == "cpu" else 1
-    return Runs(length, pixels // length, -(-_PIXEL_GRAIN // length))
+    return Runs(length, pixels // length, -(-LIGHT_GRAIN // length))
 
 
 _Descriptor: Any = type(wp.zeros(1, dtype=wp.float32, device="cpu").__ctype__())

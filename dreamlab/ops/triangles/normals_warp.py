@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.ops.triangles.normals import NO_AREA
-from dreamlab.ops.warp_setup import launch_scatter, launch_split
+from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_scatter, launch_split
 
 wp.set_module_options({"enable_backward": False})
 
@@ -170,7 +170,8 @@ def vertex_gradient_kernel(
 def _units(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return n and |N|."""
     normals, lengths = torch.empty_like(vectors), torch.empty_like(vectors[:, 0])
-    launch_split(unit_kernel, len(vectors), [vectors, normals, lengths], vectors.device)
+    inputs = [vectors, normals, lengths]
+    launch_split(unit_kernel, len(vectors), inputs, vectors.device, grain=LIGHT_GRAIN)
     return normals, lengths
 
 
@@ -180,7 +181,8 @@ class _FaceNormals(Function):
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, tri: Tensor) -> Tensor:
         vectors = torch.empty(len(tri), 3, dtype=vertices.dtype, device=vertices.device)
-        launch_split(face_kernel, len(tri), [tri, vertices, vectors], vertices.device)
+        inputs = [tri, vertices, vectors]
+        launch_split(face_kernel, len(tri), inputs, vertices.device, grain=LIGHT_GRAIN)
         normals, lengths = _units(vectors)
         ctx.save_for_backward(vertices, tri, normals, lengths)
         return normals
@@ -196,8 +198,7 @@ class _VertexNormals(Function):
 
     @staticmethod
     def forward(ctx: Any, vertices: Tensor, tri: Tensor) -> Tensor:
-        shape = tuple(vertices.shape)
-        total = launch_scatter(corner_kernel, len(tri), [tri, vertices], shape, vertices.device)
+        total = _scatter(corner_kernel, [tri, vertices])
         normals, lengths = _units(total)
         ctx.save_for_backward(vertices, tri, normals, lengths)
         return normals
@@ -211,5 +212,11 @@ class _VertexNormals(Function):
 def _to_vertices(kernel: Any, saved: tuple[Tensor, ...], to_normals: Tensor) -> Tensor:
     """Return the gradient to the vertices; `saved` are vertices, triangles, n and |N|."""
     vertices, tri, normals, lengths = saved
-    inputs = [tri, vertices, normals, lengths, to_normals.contiguous()]
-    return launch_scatter(kernel, len(tri), inputs, tuple(vertices.shape), vertices.device)
+    return _scatter(kernel, [tri, vertices, normals, lengths, to_normals.contiguous()])
+
+
+def _scatter(kernel: Any, inputs: list[Tensor]) -> Tensor:
+    """Return what the kernel adds up at vertices; inputs begin with triangles and vertices."""
+    tri, vertices = inputs[:2]
+    shape = tuple(vertices.shape)
+    return launch_scatter(kernel, len(tri), inputs, shape, vertices.device, grain=LIGHT_GRAIN)

@@ -15,7 +15,7 @@ import warp as wp
 from jaxtyping import Float
 from torch import Tensor
 
-from dreamlab.ops.warp_setup import launch_split
+from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_split
 
 wp.set_module_options({"enable_backward": False})
 
@@ -62,5 +62,6 @@ def find_places(
     """
     places = torch.empty(*pos.shape[:2], 3, dtype=pos.dtype, device=pos.device)
     count = places.shape[0] * places.shape[1]
-    launch_split(place_kernel, count, [height, width, pos, places], pos.device)
+    inputs = [height, width, pos, places]
+    launch_split(place_kernel, count, inputs, pos.device, grain=LIGHT_GRAIN)
     return places

@@ -160,12 +160,12 @@ def test_of_equal_edges_the_first_is_pulled(backend):
 
 def test_two_threads_draw_what_one_does():
     """Edges and pixels enough that both are cut into ranges."""
-    vertices, tri = sphere(5)
+    vertices, tri = sphere(6)
     pos = to_clip(0.7 * vertices)
-    one = blended(pos, tri, (96, 96), "warp")
+    one = blended(pos, tri, (190, 190), "warp")
     torch.set_num_threads(2)
     try:
-        two = blended(pos, tri, (96, 96), "warp")
+        two = blended(pos, tri, (190, 190), "warp")
     finally:
         torch.set_num_threads(1)
     assert torch.equal(two[0], one[0]) and torch.equal(two[1], one[1])

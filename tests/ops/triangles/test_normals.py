@@ -75,7 +75,7 @@ def test_what_has_no_area_has_no_normal_and_no_gradient(kind, backend):
 
 
 def test_two_threads_find_what_one_does():
-    vertices, tri = sphere(5)
+    vertices, tri = sphere(6)
     one = [normals(vertices, tri, backend="warp") for normals in KINDS.values()]
     torch.set_num_threads(2)
     try:

@@ -125,7 +125,7 @@ def test_two_threads_see_what_one_does():
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            rast = rasterize(pos, tri, (67, 71), backend="warp")
+            rast = rasterize(pos, tri, (134, 142), backend="warp")
             upstream = torch.sin(torch.arange(1.0, 1 + rast.numel())).view_as(rast)
             seen[threads] = rast, torch.autograd.grad((rast * upstream)[..., :2].sum(), pos)[0]
         finally:

@@ -45,6 +45,9 @@ def toybench(
     prompts: Annotated[
         int, typer.Option("--prompts", min=1, help="How many of the 48 prompts to run.")
     ] = 48,
+    objects: Annotated[
+        str, typer.Option("--objects", help="any, one, several: which prompts, by their objects.")
+    ] = "any",
     seed: Annotated[int, typer.Option("--seed", help="Of every prompt's run.")] = 0,
     folder: OutputOption = Path("runs/toybench"),
     device: DeviceOption = "auto",
@@ -62,6 +65,7 @@ def toybench(
         from dreamlab.priors.toybox.judge.network import load_judge
 
         given = {"recipe": recipe, "quality": quality, "prompts": prompts, "seed": seed}
+        given |= {"objects": objects}
         config = build(BenchConfig, given | {"device": device, "overrides": overrides or []})
         judge = load_judge()
         with display(output) as show:

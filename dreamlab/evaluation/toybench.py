@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import DreamlabError, InputError
@@ -32,8 +32,9 @@ from dreamlab.jobs.recipes import load_recipe
 from dreamlab.priors.toybox.world.truth import true_mesh
 from dreamlab.training.events import Event, Listener
 
+Objects = Literal["any", "one", "several"]
 MODEL = "model.glb"
-NOT_COMPARED = ("prompts", "time_limit")
+NOT_COMPARED = ("prompts", "objects", "time_limit")
 """Settings that may change while a bench is continued."""
 
 
@@ -47,6 +48,8 @@ class BenchConfig:
     """draft, standard or high."""
     prompts: int = 48
     """How many of the prompts, from the beginning of the list; every beginning is balanced."""
+    objects: Objects = "any"
+    """Which of the prompts: those of one object, of several, or all."""
     seed: int = 0
     """Of every prompt's run."""
     device: str = "auto"
@@ -63,6 +66,16 @@ class BenchConfig:
             )
         if self.time_limit <= 0:
             raise ValueError(f"time_limit must be positive, got {self.time_limit}")
+
+    @property
+    def numbers(self) -> list[int]:
+        """The places in `bench_prompts` of those that are made."""
+        wanted = [
+            number
+            for number, prompt in enumerate(bench_prompts())
+            if self.objects in ("any", "one" if len(prompt.scene.items) == 1 else "several")
+        ]
+        return wanted[: self.prompts]
 
     @property
     def arguments(self) -> list[str]:
@@ -110,8 +123,9 @@ def run(
     _claim(folder, config)
     rows: list[Row] = []
     pictures: list[sheet.Pictures] = []
-    for number, prompt in enumerate(bench_prompts()[: config.prompts]):
-        title = f"{number + 1}/{config.prompts} {prompt.text}"
+    for count, number in enumerate(config.numbers, start=1):
+        prompt = bench_prompts()[number]
+        title = f"{count}/{len(config.numbers)} {prompt.text}"
         on_event(Event("phase", {"phase": title, "steps": None}))
         place = prompt_folder(folder, number)
         outcome = child.read_outcome(place)

@@ -115,3 +115,10 @@ def test_the_judge_recognises_exported_truths(tmp_path: Path) -> None:
     assert sum(p or 0.0 for p in precisions) / len(numbers) > 0.75
     facings = [row.measures.facing for row in bench.rows if row.measures and row.measures.facing]
     assert sum(facing.correct for facing in facings) >= 0.8 * len(facings)
+
+
+def test_prompts_can_be_chosen_by_the_number_of_their_objects():
+    one, several = (BenchConfig(objects=objects).numbers for objects in ("one", "several"))
+    assert sorted(one + several) == list(range(48)) == BenchConfig().numbers
+    assert all(" a " in bench_prompts()[number].text for number in several)
+    assert BenchConfig(objects="several", prompts=3).numbers == several[:3]

@@ -110,7 +110,7 @@ def test_a_model_of_several_views_is_refused_before_anything_is_loaded_or_run(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(routes, "load_for_stages", lambda *_: pytest.fail("the model was loaded"))
-    recipes = ("toybox-image", recipe_with(tmp_path, prior={"model": "mvdream"}))
+    recipes = ("toybox-image", recipe_with(tmp_path, prior={"model": "mvdream"}, views=4))
     with pytest.raises(InputError, match="single view, and mvdream, the model of the recipe"):
         told(recipes=recipes)
 

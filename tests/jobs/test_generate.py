@@ -424,10 +424,10 @@ def test_a_run_without_a_checkpoint_cannot_be_exported(tmp_path, small_settings)
 def test_a_failed_load_is_recorded_in_the_job(tmp_path, small_settings, tiny_model):
     config = small_config(small_settings)
     damaged = tmp_path / "model"
-    damaged.mkdir()
-    (damaged / "model_index.json").write_text("{}")
+    shutil.copytree(tiny_model, damaged)
     config = replace(config, prior=replace(config.prior, model=str(damaged)))
     folder = prepare(config, tmp_path / "runs")
+    (damaged / "model_index.json").write_text("{}")
     with pytest.raises(DreamlabError) as caught:
         generate(config, folder, device="cpu")
     assert caught.value.code == ExitCode.MISSING

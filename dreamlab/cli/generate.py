@@ -154,6 +154,9 @@ def start(output: Output, config: "RunConfig", parent: Path, device: str) -> Non
     for word, near in words_unknown_to_prior(config).items():
         hint = f"; it knows {', '.join(near)}" if near else ""
         output.warn(f"the model {config.prior.model!r} does not know the word {word!r}{hint}.")
+    if config.layout is not None:
+        objects = "; ".join(box.prompt for box in config.layout.boxes)
+        output.note(f"a box for each of: {objects} (layout=null goes without)")
     pick_device(device)  # before the folder is made
     folder = prepare(config, parent)
     output.event("run", folder=str(folder.root))

@@ -27,7 +27,7 @@ Examples:
 
   dreamlab layout plan "a cat on a table" --llm http://127.0.0.1:11434/v1 --model llama3.1
 
-  dreamlab generate "a red mushroom next to a blue car" -r toybox-semantic layout=scene.yaml
+  dreamlab generate "a red mushroom next to a blue car" layout=scene.yaml
 """
 PictureOption = Annotated[
     Path, typer.Option("--picture", "-p", metavar="FILE", help="Where the boxes are drawn.")

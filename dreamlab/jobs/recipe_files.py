@@ -2,8 +2,9 @@
 
 A recipe is a YAML file in the configs folder; its file name is its name. Top level keys:
 `description` (one line), `cost` (what each quality takes), `prior`, `stages` (a mapping by name, in
-order), `layout` (where objects stand, see `jobs.layouts.given`), `export`, and `quality`, a mapping
-from the name of a quality to the settings that it changes.
+order), `layout` (where objects stand, see `jobs.layouts.given`), `export`, `with_layout`, the
+settings that a layout changes if there is one, and `quality`, a mapping from the name of a quality
+to the settings that it changes.
 
 A recipe that says `extends: NAME` has all of that recipe's settings, but for those that it names
 itself. A component that it names (`guidance: {name: csd, …}`) takes the other's place as a whole if
@@ -45,7 +46,9 @@ class RecipeFile:
     export: dict[str, Any] = field(default_factory=dict)
     """Settings of the export."""
     layout: Any = None
-    """Where objects stand: `prompt`, a path or a mapping; none: there are no boxes."""
+    """Where objects stand: `prompt`, `auto`, a path or a mapping; none: there are no boxes."""
+    with_layout: dict[str, Any] = field(default_factory=dict)
+    """Settings that change where there are boxes, whoever gave them."""
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Quality to the settings that it changes."""
 

@@ -2,8 +2,8 @@
 
 Layers, later ones over earlier ones:
 
-    defaults of the dataclasses <- recipe file <- preset of the prior <- preset of the quality
-        <- overrides (key=value)
+    defaults of the dataclasses <- recipe file <- its changes where there is a layout
+        <- preset of the prior <- preset of the quality <- overrides (key=value)
 
 The result has every default spelled out; it is written to the run folder as config.yaml, and
 `load_run_config` of that file gives the same settings again.
@@ -66,7 +66,8 @@ class RunConfig:
     """The diffusion model."""
     layout: Layout | None = None
     """Objects in boxes, each with a prompt of its own; an override may also name a file
-    (scene.yaml) or say `prompt`, which reads it from the words of the prompt."""
+    (scene.yaml) or say `prompt`, which reads it from the words of the prompt, or `auto`, which
+    does so if they tell of several things."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """What is written in the end."""
     version: str = VERSION
@@ -174,14 +175,16 @@ def resolve_recipe(
             fix = f"use the option {option}." if option else "leave it out."
             raise InputError(f"{key!r} cannot be set by an override.", fix)
     of_quality = recipe.quality.get(quality, {})
-    for layer in (of_quality, chosen):
+    for layer in (recipe.with_layout, of_quality, chosen):
         _check_stage_names(layer, recipe.stages)
     layers = (recipe.settings, of_quality, chosen)
+    layout = given_layout(merge(*layers).get("layout"), prompt)
+    of_layout = recipe.with_layout if layout is not None else {}
     model = _model_of(merge(*({"prior": at["prior"]} for at in layers if "prior" in at)))
-    settings = merge(recipe.settings, resolve_model(model).preset, of_quality)
+    settings = merge(recipe.settings, of_layout, resolve_model(model).preset, of_quality)
     if guidance is not None:
         settings = _with_rule(settings, guidance)
-    settings = _with_layout(merge(with_parts(settings, chosen), chosen), prompt)
+    settings = merge(with_parts(settings, chosen), chosen) | {"layout": to_plain(layout)}
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     content = given | {"recipe": name, "quality": quality} | settings
     return build(RunConfig, content).resolved()

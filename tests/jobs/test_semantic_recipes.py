@@ -31,7 +31,7 @@ def test_semantic_sds_has_the_published_hyperparameters_in_our_conventions():
     assert stage.semantic.scene_share == 0 and round(stage.semantic.margin * 64) == 2
 
 
-@pytest.mark.parametrize("name", ["toybox-semantic", "semantic-sds"])
+@pytest.mark.parametrize("name", ["toybox", "semantic-sds"])
 def test_a_layout_follows_from_the_prompt_and_can_be_given_instead(name: str, tmp_path):
     layout = load_recipe(name, prompt=PROMPT).layout
     assert layout is not None
@@ -44,21 +44,40 @@ def test_a_layout_follows_from_the_prompt_and_can_be_given_instead(name: str, tm
         load_recipe(name, overrides=[f"layout={tmp_path / 'none.yaml'}"], prompt=PROMPT)
 
 
-def test_toybox_semantic_is_toybox_but_for_its_objects():
-    plain, semantic = (load_recipe(n, prompt=PROMPT).stages for n in ("toybox", "toybox-semantic"))
-    for name, stage in plain.items():
-        other = semantic[name]
+def test_toybox_gives_boxes_to_several_things_and_none_to_one():
+    several, one = (load_recipe(prompt=words) for words in (PROMPT, "a red and white mushroom"))
+    none = load_recipe(overrides=["layout=null"], prompt=PROMPT)
+    assert several.layout is not None and one.layout is None
+    assert (none.layout, none.stages) == (None, one.stages)
+    for name, stage in one.stages.items():
+        other = several.stages[name]
+        assert stage.passes.alone == 0 and other.passes.alone > 0
         for part in ("representation", "renderer", "guidance", "cameras", "steps", "prompts"):
             assert getattr(stage, part) == getattr(other, part)
         assert stage.losses == {k: v for k, v in other.losses.items() if k != "box_excess"}
 
 
+def test_what_a_recipe_changes_with_a_layout_stands_below_overrides(tmp_path):
+    key = "stages.mesh.passes.alone"
+    assert load_recipe(overrides=[f"{key}=7"], prompt=PROMPT).stages["mesh"].passes.alone == 7
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "description: mine\ncost: {}\nextends: toybox\nwith_layout: {stages: {msh: {steps: 3}}}\n"
+    )
+    with pytest.raises(InputError, match=r"stages\.msh"):
+        load_recipe(str(path), prompt="a red mushroom")
+
+
+@pytest.mark.parametrize("words", ["a mushroom next to", "in front of a car", "a mushroom, red"])
+def test_words_that_relate_nothing_to_something_ask_for_no_boxes(words: str):
+    assert load_recipe(prompt=words).layout is None
+
+
 def test_settings_of_layouts_are_listed_with_what_they_mean():
-    listed = {s.key: s for s in list_settings("toybox-semantic")}
-    assert listed["stages.mesh.passes.alone"].value >= 0
+    listed = {s.key: s for s in list_settings("toybox")}
+    assert listed["stages.mesh.passes.alone"].value == 0
     assert listed["stages.mesh.semantic.scene_share"].doc
-    assert listed["layout.boxes"].doc
-    assert {s.key: s.value for s in list_settings("toybox")}["layout"] is None
+    assert listed["layout"].doc
 
 
 @pytest.mark.slow
@@ -69,7 +88,7 @@ def test_a_run_with_a_layout_exports_its_objects_and_an_older_one_can_too(
     monkeypatch.setattr(views, "MESH_SIZE", 32)
     monkeypatch.setattr(views, "SHEET_SIZE", 32)
     monkeypatch.setattr(export, "REFERENCE_SIZE", 48)
-    config = load_recipe("toybox-semantic", "draft", [*small_settings, *APART], prompt=PROMPT)
+    config = load_recipe("toybox", "draft", [*small_settings, *APART], prompt=PROMPT)
     outcome = generate(config, prepare(config, tmp_path), device="cpu")
     glb, names = outcome.folder.exports / "model.glb", ["a-red-mushroom", "a-blue-car"]
     assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == names
@@ -95,7 +114,7 @@ def test_objects_with_a_representation_each_go_through_all_stages_to_their_nodes
     monkeypatch.setattr(views, "SHEET_SIZE", 32)
     monkeypatch.setattr(export, "REFERENCE_SIZE", 48)
     each = [f"stages.{name}.representation.per_object=true" for name in ("gaussians", "mesh")]
-    config = load_recipe("toybox-semantic", "draft", [*small_settings, *each], prompt=PROMPT)
+    config = load_recipe("toybox", "draft", [*small_settings, *each], prompt=PROMPT)
     outcome = generate(config, prepare(config, tmp_path), device="cpu")
     glb, names = outcome.folder.exports / "model.glb", ["a-red-mushroom", "a-blue-car"]
     assert [node["name"] for node in read_gltf_json(glb)["nodes"]] == names
@@ -107,7 +126,7 @@ def test_objects_with_a_representation_each_go_through_all_stages_to_their_nodes
     key = each[1].replace("true", "false")
     with pytest.raises(InputError, match="neither cut apart nor melted together"):
         generate(
-            load_recipe("toybox-semantic", "draft", [*small_settings, each[0], key], prompt=PROMPT),
+            load_recipe("toybox", "draft", [*small_settings, each[0], key], prompt=PROMPT),
             prepare(config, tmp_path),
             device="cpu",
         )

@@ -8,10 +8,12 @@ from dreamlab.core.config import build
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
 from dreamlab.jobs.layouts.files import SUFFIXES, load_layout
-from dreamlab.jobs.layouts.words import layout_of
+from dreamlab.jobs.layouts.words import layout_if_several, layout_of
 
 FROM_PROMPT = "prompt"
 """Stands for the layout that the words of the prompt say."""
+IF_SEVERAL = "auto"
+"""Stands for the same if they tell of several things, and for no layout otherwise."""
 
 
 def read_layout(text: str, prompt: str) -> Layout:
@@ -27,7 +29,7 @@ def given_layout(value: Any, prompt: str) -> Layout | None:
     """Return the layout that the setting `layout` means.
 
     Args:
-        value: a mapping, the path of a file, `prompt`, or None for no layout.
+        value: a mapping, the path of a file, `prompt`, `auto`, or None for no layout.
         prompt: of the run.
 
     Raises:
@@ -35,6 +37,8 @@ def given_layout(value: Any, prompt: str) -> Layout | None:
     """
     if value is None:
         return None
+    if value == IF_SEVERAL:
+        return layout_if_several(prompt)
     if isinstance(value, Mapping):
         return build(Layout, value, "layout")
     if isinstance(value, str) and (value == FROM_PROMPT or value.lower().endswith(SUFFIXES)):
@@ -42,5 +46,6 @@ def given_layout(value: Any, prompt: str) -> Layout | None:
     raise InputError(
         f"layout is {value!r}.",
         f"give a path that ends in {', '.join(SUFFIXES)}, {FROM_PROMPT!r} to read it from the "
-        "prompt, or write it out: {boxes: [...]}.",
+        f"prompt, {IF_SEVERAL!r} to do so if that tells of several things, or write it out: "
+        "{boxes: [...]}.",
     )

@@ -96,6 +96,15 @@ def layout_of(prompt: str) -> Layout:
     return arrange(placed, " ".join(prompt.split()), repr(prompt))
 
 
+def layout_if_several(prompt: str) -> Layout | None:
+    """Read a prompt that tells of several things; None if it does not, or not by these rules."""
+    try:
+        layout = layout_of(prompt)
+    except InputError:
+        return None
+    return layout if len(layout) > 1 else None
+
+
 def _split(prompt: str) -> tuple[list[str], list[str]]:
     """Return the phrases of things, and the relations between them."""
     phrases, relations, start = [], [], 0

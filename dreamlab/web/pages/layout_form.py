@@ -40,8 +40,8 @@ element.addEventListener('click', (event) => {
 """
 ABOUT = (
     '<p class="hint">For scenes of several things: each has a box and a prompt of its own. x is '
-    "where fronts look, z is up, and all lies in the cube from -1 to 1. Made for the recipes "
-    "toybox-semantic and semantic-sds; without boxes they read the prompt.</p>"
+    "where fronts look, z is up, and all lies in the cube from -1 to 1. Without boxes "
+    "of your own, toybox makes them for a prompt that tells of several things.</p>"
 )
 NO_BOXES = '<p class="layout-none">No boxes of your own.</p>'
 

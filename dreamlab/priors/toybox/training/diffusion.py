@@ -77,8 +77,8 @@ class DiffusionConfig:
     reuse: float = 2.0
     """How often an image is used on average while the pool of images grows."""
     autocast: bool | None = None
-    """Whether the networks compute in bfloat16; on CUDA alone if not given. Processors with AVX512-BF16
-    or AMX gain by it too; others emulate it slowly."""
+    """Whether the networks compute in bfloat16; on CUDA alone if not given. Processors with
+    AVX512-BF16 or AMX gain by it too; others emulate it slowly."""
 
     def computes_in_bfloat16(self, device: torch.device) -> bool:
         return device.type == "cuda" if self.autocast is None else self.autocast

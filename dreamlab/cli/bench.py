@@ -50,6 +50,9 @@ def toybench(
     ] = "any",
     seed: Annotated[int, typer.Option("--seed", help="Of every prompt's run.")] = 0,
     folder: OutputOption = Path("runs/toybench"),
+    workers: Annotated[
+        int, typer.Option("--workers", "-j", min=1, metavar="N", help="Prompts at a time.")
+    ] = 1,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -65,7 +68,7 @@ def toybench(
         from dreamlab.priors.toybox.judge.network import load_judge
 
         given = {"recipe": recipe, "quality": quality, "prompts": prompts, "seed": seed}
-        given |= {"objects": objects}
+        given |= {"objects": objects, "workers": workers}
         config = build(BenchConfig, given | {"device": device, "overrides": overrides or []})
         judge = load_judge()
         with display(output) as show:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from dreamlab.core.config import build, to_plain
 from dreamlab.core.errors import InputError
@@ -74,6 +75,8 @@ def generate(
     *,
     time_limit: float,
     command: Sequence[str] = CLI,
+    threads: int | None = None,
+    stop: Event | None = None,
 ) -> Outcome:
     """Run `dreamlab generate` for a prompt and record its outcome.
 
@@ -83,15 +86,23 @@ def generate(
         arguments: overrides and options, as on the command line.
         time_limit: seconds after which the process is ended.
         command: that starts the command line.
+        threads: that the process computes with; as many as it likes if not given.
+        stop: ends the process when it is set by another thread; then nothing is recorded.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     line = [*command, "generate", prompt, *arguments]
     line += ["--output", str(folder), "--json", "--quiet"]
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
         begin = time.monotonic()
-        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        exit_code, peak, in_time = _wait(process, time_limit)
+        process = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+        )
+        exit_code, peak, in_time = _wait(process, time_limit, stop or Event())
         seconds = time.monotonic() - begin
     run = next((path.parent.name for path in folder.glob("*/config.yaml")), "")
     error = "" if exit_code == 0 else _reason(folder, exit_code)
@@ -102,7 +113,9 @@ def generate(
     return outcome
 
 
-def _wait(process: subprocess.Popen[bytes], time_limit: float) -> tuple[int, int, bool]:
+def _wait(
+    process: subprocess.Popen[bytes], time_limit: float, stop: Event
+) -> tuple[int, int, bool]:
     """Wait for a process; return exit code, peak memory in bytes, and whether it ended in time.
 
     The process never outlives this call.
@@ -120,7 +133,8 @@ def _wait(process: subprocess.Popen[bytes], time_limit: float) -> tuple[int, int
             if in_time and time.monotonic() > deadline:
                 in_time = False
                 process.kill()
-            time.sleep(POLL_SECONDS)
+            if stop.wait(POLL_SECONDS):
+                raise KeyboardInterrupt
     finally:
         if process.returncode is None:
             process.kill()

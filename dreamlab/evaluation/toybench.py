@@ -10,9 +10,13 @@ continued in the same folder: prompts that are done are not made again, failed o
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any, Literal
 
 from dreamlab.core.config import to_plain
@@ -34,7 +38,7 @@ from dreamlab.training.events import Event, Listener
 
 Objects = Literal["any", "one", "several"]
 MODEL = "model.glb"
-NOT_COMPARED = ("prompts", "objects", "time_limit")
+NOT_COMPARED = ("prompts", "objects", "time_limit", "workers")
 """Settings that may change while a bench is continued."""
 
 
@@ -56,10 +60,14 @@ class BenchConfig:
     """auto, cpu, cuda, cuda:1, …"""
     time_limit: float = 3600.0
     """Seconds after which the process of one prompt is ended and counts as failed."""
+    workers: int = 1
+    """Prompts that are made at a time; several share the processor's threads evenly."""
     overrides: tuple[str, ...] = ()
     """Settings to change, as key=value."""
 
     def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
         if not 1 <= self.prompts <= len(bench_prompts()):
             raise ValueError(
                 f"prompts must be from 1 to {len(bench_prompts())}, got {self.prompts}"
@@ -76,6 +84,11 @@ class BenchConfig:
             if self.objects in ("any", "one" if len(prompt.scene.items) == 1 else "several")
         ]
         return wanted[: self.prompts]
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads each process has; one alone takes what it likes."""
+        return None if self.workers == 1 else max(1, (os.cpu_count() or 1) // self.workers)
 
     @property
     def arguments(self) -> list[str]:
@@ -123,35 +136,57 @@ def run(
     _claim(folder, config)
     rows: list[Row] = []
     pictures: list[sheet.Pictures] = []
-    for count, number in enumerate(config.numbers, start=1):
-        prompt = bench_prompts()[number]
-        title = f"{count}/{len(config.numbers)} {prompt.text}"
-        on_event(Event("phase", {"phase": title, "steps": None}))
-        place = prompt_folder(folder, number)
-        outcome = child.read_outcome(place)
-        if outcome is None or outcome.exit_code != 0:
+    with _outcomes(config, folder, command) as outcomes:
+        for count, (number, made) in enumerate(outcomes.items(), start=1):
+            prompt = bench_prompts()[number]
+            title = f"{count}/{len(outcomes)} {prompt.text}"
+            on_event(Event("phase", {"phase": title, "steps": None}))
             on_event(_progress(title, 0.0, "generate"))
-            outcome = child.generate(
-                place,
-                prompt.text,
-                config.arguments,
-                time_limit=config.time_limit,
-                command=command,
-            )
-        on_event(_progress(title, 0.9, "measure"))
-        row, picture = assess(prompt, place, outcome, judge)
-        if row.error:
-            on_event(Event("warning", {"message": f"{prompt.text}: {row.error}"}))
-        rows.append(row)
-        pictures.append(picture)
-        write_json(folder / "toybench.json", results(config, rows))
-        on_event(Event("phase_done", {"phase": title, "seconds": outcome.seconds}))
+            outcome = made.result()
+            on_event(_progress(title, 0.9, "measure"))
+            row, picture = assess(prompt, prompt_folder(folder, number), outcome, judge)
+            if row.error:
+                on_event(Event("warning", {"message": f"{prompt.text}: {row.error}"}))
+            rows.append(row)
+            pictures.append(picture)
+            write_json(folder / "toybench.json", results(config, rows))
+            on_event(Event("phase_done", {"phase": title, "seconds": outcome.seconds}))
     write_text(folder / "toybench.md", tables.report(rows, _title(config)))
     return Bench(
         rows,
         [folder / name for name in ("toybench.md", "toybench.json")]
         + sheet.write(pictures, folder),
     )
+
+
+@contextmanager
+def _outcomes(
+    config: BenchConfig, folder: Path, command: Sequence[str]
+) -> Iterator[dict[int, Future[Outcome]]]:
+    """Make all prompts, `workers` at a time, in their order; leaving ends what is not done."""
+    stop = Flag()
+
+    def make(number: int) -> Outcome:
+        place = prompt_folder(folder, number)
+        before = child.read_outcome(place)
+        if before is not None and before.exit_code == 0:
+            return before
+        return child.generate(
+            place,
+            bench_prompts()[number].text,
+            config.arguments,
+            time_limit=config.time_limit,
+            command=command,
+            threads=config.threads,
+            stop=stop,
+        )
+
+    with ThreadPoolExecutor(config.workers) as pool:
+        try:
+            yield {number: pool.submit(make, number) for number in config.numbers}
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def prompt_folder(folder: Path, number: int) -> Path:

@@ -1,7 +1,9 @@
 """A prompt's process: what it did is recorded, however it ended."""
 
 import sys
+import time
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 
@@ -18,6 +20,22 @@ def test_a_process_that_takes_too_long_is_ended_and_recorded(tmp_path: Path) -> 
     assert "time limit" in outcome.error
     assert 0.5 <= outcome.seconds < 30
     assert read_outcome(tmp_path / "p") == outcome
+
+
+def test_a_process_that_is_stopped_is_ended_at_once_and_not_recorded(tmp_path: Path) -> None:
+    stop, begin = Event(), time.monotonic()
+    Timer(0.3, stop.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "p", "a red duck", [], time_limit=60.0, command=SLEEPER, stop=stop)
+    assert time.monotonic() - begin < 30
+    assert read_outcome(tmp_path / "p") is None
+
+
+def test_a_process_computes_with_as_many_threads_as_it_is_given(tmp_path: Path) -> None:
+    saying = "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"
+    command = (sys.executable, "-c", saying)
+    outcome = generate(tmp_path / "p", "a", [], time_limit=60.0, command=command, threads=3)
+    assert outcome.error == "3"
 
 
 def test_peak_memory_is_that_of_the_process(tmp_path: Path) -> None:

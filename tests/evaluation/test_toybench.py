@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,35 @@ def test_a_folder_of_a_bench_with_other_settings_is_refused(
     folder, _, _ = finished
     with pytest.raises(InputError, match="seed was 0"):
         run(BenchConfig(prompts=2, seed=1), folder, None, command=FAILING)
+
+
+def test_prompts_made_at_the_same_time_are_told_in_their_order(tmp_path: Path) -> None:
+    meet = (
+        "import pathlib, sys, time\n"
+        f"here = pathlib.Path({str(tmp_path)!r}) / sys.argv[2].replace(' ', '-')\n"
+        "here.touch()\n"
+        "end = time.monotonic() + 30\n"
+        "while len(list(here.parent.glob('a*'))) < 2 and time.monotonic() < end: time.sleep(0.05)\n"
+        "sys.exit(str(len(list(here.parent.glob('a*')))))"
+    )
+    config = BenchConfig(prompts=2, workers=2)
+    bench = run(config, tmp_path / "bench", None, command=(sys.executable, "-c", meet))
+    assert [row.error for row in bench.rows] == ["2", "2"]
+    assert [row.prompt for row in bench.rows] == list(bench_prompts()[:2])
+
+
+def test_a_bench_that_breaks_off_leaves_no_process(tmp_path: Path) -> None:
+    def refuse(event: Event) -> None:
+        if event.kind == "progress":
+            raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
+        config = BenchConfig(prompts=4, workers=2)
+        run(config, tmp_path / "bench", None, on_event=refuse, command=sleeper)
+    assert time.monotonic() - begin < 30
+    assert not list((tmp_path / "bench").glob("prompts/*/outcome.json"))
 
 
 def test_wrong_settings_are_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_toybox_gives_boxes_to_several_things_and_none_to_one():
     for name, stage in one.stages.items():
         other = several.stages[name]
         assert stage.passes.alone == 0 and other.passes.alone > 0
-        for part in ("representation", "renderer", "guidance", "cameras", "steps", "prompts"):
+        for part in ("representation", "renderer", "guidance", "cameras", "steps"):
             assert getattr(stage, part) == getattr(other, part)
         assert stage.losses == {k: v for k, v in other.losses.items() if k != "box_excess"}
 

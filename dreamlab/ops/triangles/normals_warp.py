@@ -207,7 +207,7 @@ def _to_vertices(saved: tuple[Tensor, ...], to_normals: Tensor, *, of_triangles:
     return _scatter(gradient_kernel, inputs)
 
 
-def _scatter(kernel: Any, inputs: list[Tensor]) -> Tensor:
+def _scatter(kernel: Any, inputs: list[Any]) -> Tensor:
     """Return what the kernel adds up at vertices; inputs begin with triangles and vertices."""
     tri, vertices = inputs[:2]
     shape = tuple(vertices.shape)

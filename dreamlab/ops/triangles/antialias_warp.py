@@ -75,11 +75,7 @@ def antialias(
 def side_of(a: wp.vec3, b: wp.vec3, c: wp.vec3):
     """Return the sign of (b - a) x (c - a) as an integer; 0 behind the camera."""
     side = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if side > 0.0:
-        return wp.int32(1)
-    if side < 0.0:
-        return wp.int32(-1)
-    return wp.int32(0)
+    return wp.where(side > 0.0, 1, wp.where(side < 0.0, -1, 0))
 
 
 @wp.func

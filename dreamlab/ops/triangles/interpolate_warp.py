@@ -48,15 +48,15 @@ def value_kernel(
     rast: wp.array(dtype=wp.vec4),
     picture: wp.array(dtype=wp.float32),
 ):
-    """Fill `run` pixels of a view; `view_vertices` is 0 if all views share their attributes."""
+    """Fill `run` pixels of a view; `view_vertices` is 0 if all views share their attributes.
+
+    `picture` is zero at first.
+    """
     first_pixel = (start + wp.tid()) * run
     first = first_pixel / view_pixels * view_vertices
     for pixel in range(first_pixel, first_pixel + run):
         seen = rast[pixel]
-        if seen[3] == 0.0:
-            for i in range(channels):
-                picture[pixel * channels + i] = 0.0
-        else:
+        if seen[3] != 0.0:
             corners = tri[wp.int32(seen[3]) - 1]
             a = (first + corners[0]) * channels
             b = (first + corners[1]) * channels
@@ -82,14 +82,15 @@ def gradient_kernel(
     to_rast: wp.array(dtype=wp.vec4),
     to_attr: wp.array(dtype=wp.float32),
 ):
-    """Store the gradient to the weights of `run` pixels, and add that to the attributes."""
+    """Store the gradient to the weights of `run` pixels, and add that to the attributes.
+
+    `to_rast` is zero at first.
+    """
     first_pixel = (start + wp.tid()) * run
     first = first_pixel / view_pixels * view_vertices
     for pixel in range(first_pixel, first_pixel + run):
         seen = rast[pixel]
-        if seen[3] == 0.0:
-            to_rast[pixel] = wp.vec4(0.0, 0.0, 0.0, 0.0)
-        else:
+        if seen[3] != 0.0:
             corners = tri[wp.int32(seen[3]) - 1]
             a = (first + corners[0]) * channels
             b = (first + corners[1]) * channels
@@ -115,7 +116,7 @@ class _Interpolate(Function):
         batch, height, width, _ = rast.shape
         channels = attr.shape[-1]
         size = (batch, height, width, channels)
-        picture = torch.empty(size, dtype=rast.dtype, device=rast.device)
+        picture = torch.zeros(size, dtype=rast.dtype, device=rast.device)
         runs = pixel_runs(batch * height * width, width, rast.device)
         sizes = [runs.length, height * width, 0 if attr.ndim == 2 else attr.shape[1], channels]
         inputs = [*sizes, tri, attr, rast, picture]
@@ -129,7 +130,7 @@ class _Interpolate(Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         attr, rast, tri = ctx.saved_tensors
         runs: Runs = ctx.runs
-        to_rast = torch.empty_like(rast)
+        to_rast = torch.zeros_like(rast)
         inputs = [*ctx.sizes, tri, attr, rast, cotangents[0].contiguous(), to_rast]
         shape = tuple(attr.shape)
         to_attr = launch_scatter(

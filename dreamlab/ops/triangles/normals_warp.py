@@ -135,36 +135,27 @@ def pull(
 
 @wp.kernel(enable_backward=False)
 @no_type_check
-def face_gradient_kernel(
+def gradient_kernel(
     start: wp.int32,
     tri: wp.array(dtype=wp.vec3i),
     vertices: wp.array(dtype=wp.vec3),
+    of_triangles: wp.bool,
     normals: wp.array(dtype=wp.vec3),
     lengths: wp.array(dtype=wp.float32),
     to_normals: wp.array(dtype=wp.vec3),
     to_vertices: wp.array(dtype=wp.float32),
 ):
-    i = start + wp.tid()
-    pull(tri[i], vertices, through_unit(to_normals[i], normals[i], lengths[i]), to_vertices)
-
-
-@wp.kernel(enable_backward=False)
-@no_type_check
-def vertex_gradient_kernel(
-    start: wp.int32,
-    tri: wp.array(dtype=wp.vec3i),
-    vertices: wp.array(dtype=wp.vec3),
-    normals: wp.array(dtype=wp.vec3),
-    lengths: wp.array(dtype=wp.float32),
-    to_normals: wp.array(dtype=wp.vec3),
-    to_vertices: wp.array(dtype=wp.float32),
-):
-    t = tri[start + wp.tid()]
-    to_vector = wp.vec3(0.0, 0.0, 0.0)
-    for k in range(3):
-        i = t[k]
-        to_vector += through_unit(to_normals[i], normals[i], lengths[i])
-    pull(t, vertices, to_vector, to_vertices)
+    """Add what the normal of a triangle, or those of its corners, say of the corners."""
+    triangle = start + wp.tid()
+    t = tri[triangle]
+    if of_triangles:
+        to_vector = through_unit(to_normals[triangle], normals[triangle], lengths[triangle])
+        pull(t, vertices, to_vector, to_vertices)
+    else:
+        to_vector = wp.vec3(0.0, 0.0, 0.0)
+        for k in range(3):
+            to_vector += through_unit(to_normals[t[k]], normals[t[k]], lengths[t[k]])
+        pull(t, vertices, to_vector, to_vertices)
 
 
 def _units(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,7 +181,7 @@ class _FaceNormals(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
-        return _to_vertices(face_gradient_kernel, ctx.saved_tensors, cotangents[0]), None
+        return _to_vertices(ctx.saved_tensors, cotangents[0], of_triangles=True), None
 
 
 class _VertexNormals(Function):
@@ -206,16 +197,17 @@ class _VertexNormals(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
-        return _to_vertices(vertex_gradient_kernel, ctx.saved_tensors, cotangents[0]), None
+        return _to_vertices(ctx.saved_tensors, cotangents[0], of_triangles=False), None
 
 
-def _to_vertices(kernel: Any, saved: tuple[Tensor, ...], to_normals: Tensor) -> Tensor:
+def _to_vertices(saved: tuple[Tensor, ...], to_normals: Tensor, *, of_triangles: bool) -> Tensor:
     """Return the gradient to the vertices; `saved` are vertices, triangles, n and |N|."""
     vertices, tri, normals, lengths = saved
-    return _scatter(kernel, [tri, vertices, normals, lengths, to_normals.contiguous()])
+    inputs = [tri, vertices, of_triangles, normals, lengths, to_normals.contiguous()]
+    return _scatter(gradient_kernel, inputs)
 
 
-def _scatter(kernel: Any, inputs: list[Tensor]) -> Tensor:
+def _scatter(kernel: Any, inputs: list[Any]) -> Tensor:
     """Return what the kernel adds up at vertices; inputs begin with triangles and vertices."""
     tri, vertices = inputs[:2]
     shape = tuple(vertices.shape)

@@ -6,8 +6,8 @@
 Formulas and names are those of `dreamlab.ops.triangles.rasterize`. Three passes: where vertices are
 seen; triangles, pixel by pixel of the box around them, into a z-buffer, whose 64-bit keys hold
 z / w above the triangle number, so that the least key is the nearest triangle; pixels to weights.
-On a CPU the z-buffer is cut into strips of rows, one a thread, each of which visits all triangles:
-no two threads share a pixel.
+On a CPU the z-buffer is cut into strips of rows, one a thread where there is work enough, each of
+which visits all triangles: no two threads share a pixel.
 
 With g_k = dL/db_k (g_2 = 0), S = e_0 + e_1 + e_2 and q_k = (g_k - sum_i g_i b_i) / S = dL/de_k,
 
@@ -26,9 +26,12 @@ from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.triangles.places_warp import find_places
-from dreamlab.ops.warp_setup import launch_scatter, launch_split, pixel_runs
+from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
+
+NOTHING = wp.constant(wp.uint64(2**64 - 1))
+"""The key of a pixel that sees no triangle."""
 
 
 def rasterize(
@@ -59,9 +62,7 @@ def cross(a: wp.vec2, b: wp.vec2):
 @no_type_check
 def edge(a: wp.vec2, b: wp.vec2, i: wp.int32, j: wp.int32):
     """Return a x b, evaluated from the corner of lower number."""
-    if i < j:
-        return cross(a, b)
-    return -cross(b, a)
+    return wp.where(i < j, cross(a, b), -cross(b, a))
 
 
 @wp.func
@@ -93,9 +94,7 @@ def center(i: wp.int32, count: wp.int32):
 def ordered(value: wp.float32):
     """Return a number that grows with `value`: bits of negative floats fall."""
     bits = wp.cast(value, wp.uint32)
-    if value < 0.0:
-        return wp.uint64(~bits)
-    return wp.uint64(bits | (wp.uint32(1) << wp.uint32(31)))
+    return wp.uint64(wp.where(value < 0.0, ~bits, bits | (wp.uint32(1) << wp.uint32(31))))
 
 
 @wp.func
@@ -107,39 +106,72 @@ def is_before(place: wp.vec3):
 
 @wp.func
 @no_type_check
-def first_pixel(a: wp.float32, b: wp.float32, c: wp.float32):
-    """Return the first centre that a triangle can cover along an axis; a margin for rounding."""
-    limit = wp.float32(1 << 20)
-    low = wp.min(wp.min(a, b), c) - 1.0e-3
-    return wp.max(wp.int32(wp.ceil(wp.clamp(low, -limit, limit))), 0)
+def lesser(a: wp.float32, b: wp.float32):
+    """Return the minimum; unlike `wp.min` in one instruction, and the second if one is NaN."""
+    return wp.where(a < b, a, b)
 
 
 @wp.func
 @no_type_check
-def last_pixel(a: wp.float32, b: wp.float32, c: wp.float32, count: wp.int32):
-    """Return the last centre that a triangle can cover along an axis; a margin for rounding."""
-    limit = wp.float32(1 << 20)
-    high = wp.max(wp.max(a, b), c) + 1.0e-3
-    return wp.min(wp.int32(wp.floor(wp.clamp(high, -limit, limit))), count - 1)
+def greater(a: wp.float32, b: wp.float32):
+    """Return the maximum; unlike `wp.max` in one instruction, and the second if one is NaN."""
+    return wp.where(a > b, a, b)
 
 
 @wp.func
 @no_type_check
-def box_of(a: wp.vec3, b: wp.vec3, c: wp.vec3, height: wp.int32, width: wp.int32):
+def span(a: wp.float32, b: wp.float32, c: wp.float32, first: wp.int32, last: wp.int32):
+    """Return the first and the last centre of [first, last] that a triangle can cover on an axis.
+
+    There is a margin for rounding: pixels that are outside the triangle are refused later.
+    """
+    low = lesser(lesser(a, b), c) - 1.0e-3
+    high = greater(greater(a, b), c) + 1.0e-3
+    low = lesser(greater(low, wp.float32(first)), wp.float32(last + 1))
+    high = greater(lesser(high, wp.float32(last)), wp.float32(first - 1))
+    return wp.int32(wp.ceil(low)), wp.int32(wp.floor(high))
+
+
+@wp.func
+@no_type_check
+def box_of(a: wp.vec3, b: wp.vec3, c: wp.vec3, width: wp.int32, top: wp.int32, bottom: wp.int32):
     """Return first column, last column, first row, last row around a triangle's corners.
 
-    Pixels of the box that are outside the triangle are refused later.
+    Rows are of [top, bottom]; a box is empty where a last one is below its first one.
     """
     if is_before(a) and is_before(b) and is_before(c):
-        return wp.vec4i(
-            first_pixel(a[0], b[0], c[0]),
-            last_pixel(a[0], b[0], c[0], width),
-            first_pixel(a[1], b[1], c[1]),
-            last_pixel(a[1], b[1], c[1], height),
-        )
+        left, right = span(a[0], b[0], c[0], 0, width - 1)
+        low, high = span(a[1], b[1], c[1], top, bottom)
+        return left, right, low, high
     if is_before(a) or is_before(b) or is_before(c):
-        return wp.vec4i(0, width - 1, 0, height - 1)
-    return wp.vec4i(0, -1, 0, -1)
+        return 0, width - 1, top, bottom
+    return 0, -1, 0, -1
+
+
+@wp.func
+@no_type_check
+def key_of(
+    a: wp.vec4,
+    b: wp.vec4,
+    c: wp.vec4,
+    t: wp.vec3i,
+    triangle: wp.int32,
+    x: wp.float32,
+    y: wp.float32,
+):
+    """Return the key of a triangle if the centre at (x, y) sees it, else that of nothing.
+
+    No processor can foretell whether it does, so there is no branch. Numbers z and w are S times
+    those of the point that is seen, whose w is positive if w has the sign of all e_k.
+    """
+    e = edges(a, b, c, t, x, y)
+    z = wp.dot(e, wp.vec3(a[2], b[2], c[2]))
+    w = wp.dot(e, wp.vec3(a[3], b[3], c[3]))
+    least = lesser(lesser(e[0], e[1]), e[2])
+    greatest = greater(greater(e[0], e[1]), e[2])
+    within = lesser(wp.where(w > 0.0, least, -greatest), wp.abs(w) - wp.abs(z))
+    key = (ordered(z / w) << wp.uint64(32)) | wp.uint64(triangle)
+    return wp.where(within >= 0.0 and w != 0.0, key, NOTHING)
 
 
 @wp.kernel(enable_backward=False)
@@ -163,26 +195,18 @@ def depth_kernel(
         i = view * vertices + t[0]
         j = view * vertices + t[1]
         k = view * vertices + t[2]
-        box = box_of(places[i], places[j], places[k], height, width)
-        low = wp.max(box[2], start)
-        high = wp.min(box[3], start + length - 1)
-        if low <= high and box[0] <= box[1]:
+        left, right, low, high = box_of(
+            places[i], places[j], places[k], width, start, start + length - 1
+        )
+        if low <= high and left <= right:
             a = pos[i]
             b = pos[j]
             c = pos[k]
             for row in range(low, high + 1):
                 y = center(row, height)
-                for column in range(box[0], box[1] + 1):
-                    e = edges(a, b, c, t, center(column, width), y)
-                    total = e[0] + e[1] + e[2]
-                    least = wp.min(wp.min(e[0], e[1]), e[2])
-                    greatest = wp.max(wp.max(e[0], e[1]), e[2])
-                    if least * greatest >= 0.0 and total != 0.0:
-                        z = (e[0] * a[2] + e[1] * b[2] + e[2] * c[2]) / total
-                        w = (e[0] * a[3] + e[1] * b[3] + e[2] * c[3]) / total
-                        if w > 0.0 and wp.abs(z) <= w:
-                            key = (ordered(z / w) << wp.uint64(32)) | wp.uint64(triangle)
-                            wp.atomic_min(keys, (view * height + row) * width + column, key)
+                for column in range(left, right + 1):
+                    key = key_of(a, b, c, t, triangle, center(column, width), y)
+                    wp.atomic_min(keys, (view * height + row) * width + column, key)
 
 
 @wp.kernel(enable_backward=False)
@@ -198,7 +222,7 @@ def weight_kernel(
     keys: wp.array(dtype=wp.uint64),
     rast: wp.array(dtype=wp.vec4),
 ):
-    """Turn the keys of `run` pixels of a row into what they see."""
+    """Turn the keys of `run` pixels of a row into what they see; `rast` is zero at first."""
     pixel = (start + wp.tid()) * run
     line = pixel / width
     column = pixel - line * width
@@ -206,9 +230,7 @@ def weight_kernel(
     y = center(line - view * height, height)
     for i in range(run):
         key = keys[pixel + i]
-        if key == wp.uint64(0xFFFFFFFFFFFFFFFF):
-            rast[pixel + i] = wp.vec4(0.0, 0.0, 0.0, 0.0)
-        else:
+        if key != NOTHING:
             index = wp.int32(key & wp.uint64(0xFFFFFFFF))
             t = tri[index]
             a = pos[view * vertices + t[0]]
@@ -285,8 +307,10 @@ class _Rasterize(Function):
         height, width = resolution
         places = find_places(pos, height, width)
         keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=pos.device)
-        if len(tri):
+        if batch and len(tri):
             inputs = [batch, vertices, height, width, pos, places, tri, keys]
+            # a strip pays if it has triangles and pixels enough
+            work = batch * (len(tri) + height * width)
             launch_split(
                 depth_kernel,
                 height,
@@ -294,9 +318,9 @@ class _Rasterize(Function):
                 pos.device,
                 tasks=lambda _: len(tri),
                 ranges_per_thread=1,
-                grain=8,
+                grain=-(-height * LIGHT_GRAIN // work),
             )
-        rast = torch.empty(batch, height, width, 4, dtype=pos.dtype, device=pos.device)
+        rast = torch.zeros(batch, height, width, 4, dtype=pos.dtype, device=pos.device)
         runs = pixel_runs(len(keys), width, pos.device)
         inputs = [runs.length, vertices, height, width, pos, tri, keys, rast]
         launch_split(weight_kernel, runs.count, inputs, pos.device, grain=runs.grain)

@@ -68,6 +68,25 @@ def test_a_closed_surface_has_no_gaps(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_centres_on_corners_and_edges_are_seen(backend):
+    """All corners of a sheet of triangles, each a pixel wide, are pixel centres."""
+    size = 16
+    row, column = torch.meshgrid(torch.arange(2, 11), torch.arange(3, 15), indexing="ij")
+    x, y = (((2 * numbers.flatten() + 1) / size) - 1 for numbers in (column, row))
+    pos = torch.stack([x, y, 0 * x, 1 + 0 * x], dim=1)[None]
+    corner = torch.arange(9 * 12).view(9, 12)
+    a, b, c, d = (
+        part.flatten()
+        for part in (corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1])
+    )
+    tri = torch.cat([torch.stack([a, b, c], dim=1), torch.stack([a, c, d], dim=1)])
+    seen = rasterize(pos, tri, (size, size), backend=backend)[0, ..., 3] > 0
+    expected = torch.zeros(size, size, dtype=torch.bool)
+    expected[2:11, 3:15] = True
+    assert torch.equal(seen, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_triangles_that_reach_behind_the_camera_are_seen_before_it(backend):
     # the ground, z = -1, far beyond the camera in all directions: all below the horizon sees it
     corners = torch.tensor([[-90.0, -90.0, -1.0], [90.0, -90.0, -1.0], [0.0, 90.0, -1.0]])

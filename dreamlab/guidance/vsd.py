@@ -154,7 +154,8 @@ class VSD:
             self.prompts.for_views(cameras, render, progress),
             scale=value_at(self.config.guidance_scale, progress),
         )
-        learned = self.score.predict(noisy, t, self._plain(cameras), poses_of(cameras)).eps
+        plain = self._plain(cameras, progress)
+        learned = self.score.predict(noisy, t, plain, poses_of(cameras)).eps
         return weight(self.config.weighting, alpha, sigma) * (guided - learned)
 
     def learn(
@@ -180,7 +181,7 @@ class VSD:
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
             predicted = self.score.predict(
-                alpha * latents + sigma * noise, t, self._plain(cameras), poses
+                alpha * latents + sigma * noise, t, self._plain(cameras, progress), poses
             )
             loss = denoising_loss(
                 self.score.parametrisation, predicted, latents, noise, alpha, sigma

@@ -163,11 +163,11 @@ class Told:
     @classmethod
     def nothing(cls, prior: DiffusionPrior) -> "Told":
         """Tell it the empty prompt."""
-        text = with_sight(prior, prior.embed([""]), [True])
+        text = prior.embed([""])[:, None]
         if isinstance(prior, MultiView):
             camera = turntable_cameras(1, distance=1.0, fov_y=45.0)
-            text = prior.with_cameras(text[:, None], camera)[0]
-        return cls(prior, text)
+            text = prior.with_cameras(text, camera)
+        return cls(prior, with_sight(prior, text, progress=0.0, sees_image=True)[0])
 
     def rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return noisy latents, times and conditionings of so many rows."""

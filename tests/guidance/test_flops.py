@@ -188,9 +188,8 @@ def latents_of(prior: DiffusionPrior) -> torch.Tensor:
 
 def prompts_of(prior: DiffusionPrior, view: str = "words") -> Prompts:
     views, one = prior.embed(["a"] * 4), prior.embed(["b"])[0]
-    told = prior if isinstance(prior, MultiView) else None
     config = PromptConfig(view=view)  # type: ignore[arg-type]
-    return Prompts(views, one, one, config, told_cameras=told)
+    return Prompts(views, one, one, config, prior=prior)
 
 
 def step_of(

@@ -43,6 +43,7 @@ from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.timesteps import TimestepConfig, draw_alike, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
 from dreamlab.priors.base import Latents, Prior
+from dreamlab.priors.footprint import Coding
 from dreamlab.priors.learned import Adaptable, LearnedScore, LoraConfig, Poses, denoising_loss
 from dreamlab.priors.multi_view import group_size
 
@@ -82,6 +83,11 @@ class Config:
     def widest(self) -> tuple[Group, ...]:
         """Groups of conditionings in the rule's widest call of the denoiser."""
         return GUIDED
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """What a step asks of the autoencoder."""
+        return ("encode", "back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +216,8 @@ class VSD:
         loss = base.distillation_loss(latents, gradient)
         return base.GuidanceOutput(loss, metrics | base.gradient_metrics(gradient))
 
-    def _plain(self, cameras: Cameras) -> Float[Tensor, "batch tokens features"]:
-        return self._learned.plain.for_views(cameras).positive[:, 0]
+    def _plain(self, cameras: Cameras, progress: float) -> Float[Tensor, "batch tokens features"]:
+        return self._learned.plain.for_views(cameras, progress=progress).positive[:, 0]
 
     def parameters(self) -> list[nn.Parameter]:
         return self.score.parameters()

@@ -9,7 +9,7 @@ from dreamlab.core.layout import Layout
 from dreamlab.guidance.learning import LearningConfig
 from dreamlab.guidance.rows import rows_per_view
 from dreamlab.priors.base import Prior
-from dreamlab.priors.footprint import CODINGS, Demand
+from dreamlab.priors.footprint import CODINGS, Coding, Demand
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
@@ -47,7 +47,7 @@ def demand_of(stage: StageConfig, layout: Layout | None = None) -> Demand:
     """
     config = components.find("guidance", stage.guidance).config
     prompts = 1 if layout is None else stage.passes.most_prompts(len(layout))
-    codings = getattr(config, "codings", CODINGS)
+    codings: tuple[Coding, ...] = getattr(config, "codings", CODINGS)
     if stage.encoder_gradient == "linear":
         codings = tuple(coding for coding in codings if coding != "back")
     rows = rows_per_view(config, stage.prompts, prompts)

@@ -114,7 +114,8 @@ def prior(root: Path) -> UNetPrior:
 def load(
     root: Path, name: str = "sd", device: Any = "cpu", model: str | None = None, **changes: Any
 ) -> UNetPrior:
-    prompt = {"image": str(root / "chair.png"), "adapter": str(root / f"{name}.safetensors")}
+    files = {"image": root / "chair.png", "adapter": root / f"{name}.safetensors"}
+    prompt: dict[str, Any] = {part: str(file) for part, file in files.items()}
     config = PriorConfig(
         model=str(root / (model or name.partition("-")[0])),
         image_prompt=ImagePrompt(**(prompt | changes)),

@@ -1,7 +1,7 @@
 """What the prior is told about each view: the prompt, with words for where the camera stands.
 
 If the prior has an image prompt, the prompts for views see its picture, right views and wrong ones;
-the negative prompt and the empty one do not.
+the negative prompt and the empty one do not. How much it says may follow the stage.
 
 Glossary: B views; V = 4 view words in the order front, side, back, overhead; T tokens; D features.
 
@@ -165,11 +165,12 @@ class Prompts:
         empty: Float[Tensor, "tokens features"],
         config: PromptConfig,
         negative_views: Float[Tensor, "4 tokens features"] | None = None,
-        told_cameras: MultiView | None = None,
+        prior: Prior | None = None,
     ) -> None:
+        """Keep embeddings; `prior` is who is told more of a view than texts, if that is more."""
         self.views, self.negative, self.empty = views, negative, empty
         self.config, self.negative_views = config, negative_views
-        self.told_cameras = told_cameras
+        self.prior = prior
 
     @classmethod
     def encode(
@@ -192,10 +193,8 @@ class Prompts:
         texts = config.texts(prompt, negative)
         embeddings = encode_cached(prior, texts, cache_dir, num_pieces(prior, beside))
         prior.release_text_encoder()
-        embeddings = with_sight(prior, embeddings, [i < 4 for i in range(len(texts))])
         of_views = embeddings[6:] if len(texts) > 6 else None
-        told = prior if isinstance(prior, MultiView) else None
-        return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views, told)
+        return cls(embeddings[:4], embeddings[4], embeddings[5], config, of_views, prior)
 
     def for_views(
         self, cameras: Cameras, render: Render | None = None, progress: float | None = None
@@ -209,15 +208,23 @@ class Prompts:
                 shown need it.
         """
         texts = self.texts_for(cameras, render, progress)
-        if self.told_cameras is None:
+        prior = self.prior
+        if prior is None:
             return texts
-        with_cameras = self.told_cameras.with_cameras
+
+        def told(
+            conditionings: Float[Tensor, "batch _variants _tokens features"], *, sees_image: bool
+        ) -> Float[Tensor, "batch _variants _rows features"]:
+            if isinstance(prior, MultiView):
+                conditionings = prior.with_cameras(conditionings, cameras)
+            return with_sight(prior, conditionings, progress, sees_image=sees_image)
+
         return replace(
             texts,
-            positive=with_cameras(texts.positive, cameras),
-            negative=with_cameras(texts.negative, cameras),
-            empty=with_cameras(texts.empty, cameras),
-            away=with_cameras(texts.away, cameras),
+            positive=told(texts.positive, sees_image=True),
+            negative=told(texts.negative, sees_image=False),
+            empty=told(texts.empty, sees_image=False),
+            away=told(texts.away, sees_image=True),
         )
 
     def texts_for(

@@ -39,6 +39,7 @@ from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.guidance.timesteps import TimestepConfig, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
 from dreamlab.priors.base import Latents, PerView, Prior, resize_square
+from dreamlab.priors.footprint import Coding
 from dreamlab.priors.multi_view import group_size
 
 
@@ -75,6 +76,18 @@ class RuleConfig:
     def widest(self) -> tuple[Group, ...]:
         """Groups of conditionings in the rule's widest call of the denoiser, at any progress."""
         return ALL
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """What a step asks of the autoencoder, at any progress."""
+        if self.sees == "shape":
+            return ()
+        asked: dict[Coding, bool] = {
+            "encode": True,
+            "back": max(ends(self.latent_weight)) > 0,
+            "decode": max(ends(self.image_weight)) > 0,
+        }
+        return tuple(coding for coding, is_asked in asked.items() if is_asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from dreamlab.guidance import base
 from dreamlab.guidance.guided import GUIDED, Group, guided_noise
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.priors.base import Latents, Prior, resize_square
+from dreamlab.priors.footprint import Coding
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Config:
     def widest(self) -> tuple[Group, ...]:
         """Groups of conditionings in the rule's widest call of the denoiser."""
         return GUIDED
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """What a step asks of the autoencoder."""
+        return ("encode", "decode")
 
 
 class SDEdit:

@@ -86,7 +86,7 @@ class SemanticPrompts(Prompts):
             scene.empty,
             scene.config,
             scene.negative_views,
-            scene.told_cameras,
+            scene.prior,
         )
         self.objects, self.layout, self.semantic = objects, layout, semantic
         self.latent_size = latent_size

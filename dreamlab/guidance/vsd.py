@@ -43,6 +43,7 @@ from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.timesteps import TimestepConfig, draw_alike, sample_timesteps
 from dreamlab.guidance.weighting import Weighting, weight
 from dreamlab.priors.base import Latents, Prior
+from dreamlab.priors.footprint import Coding
 from dreamlab.priors.learned import Adaptable, LearnedScore, LoraConfig, Poses, denoising_loss
 from dreamlab.priors.multi_view import group_size
 
@@ -82,6 +83,11 @@ class Config:
     def widest(self) -> tuple[Group, ...]:
         """Groups of conditionings in the rule's widest call of the denoiser."""
         return GUIDED
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """What a step asks of the autoencoder."""
+        return ("encode", "back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,8 @@ class VSD:
             self.prompts.for_views(cameras, render, progress),
             scale=value_at(self.config.guidance_scale, progress),
         )
-        learned = self.score.predict(noisy, t, self._plain(cameras), poses_of(cameras)).eps
+        plain = self._plain(cameras, progress)
+        learned = self.score.predict(noisy, t, plain, poses_of(cameras)).eps
         return weight(self.config.weighting, alpha, sigma) * (guided - learned)
 
     def learn(
@@ -180,7 +187,7 @@ class VSD:
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
             predicted = self.score.predict(
-                alpha * latents + sigma * noise, t, self._plain(cameras), poses
+                alpha * latents + sigma * noise, t, self._plain(cameras, progress), poses
             )
             loss = denoising_loss(
                 self.score.parametrisation, predicted, latents, noise, alpha, sigma
@@ -209,8 +216,8 @@ class VSD:
         loss = base.distillation_loss(latents, gradient)
         return base.GuidanceOutput(loss, metrics | base.gradient_metrics(gradient))
 
-    def _plain(self, cameras: Cameras) -> Float[Tensor, "batch tokens features"]:
-        return self._learned.plain.for_views(cameras).positive[:, 0]
+    def _plain(self, cameras: Cameras, progress: float) -> Float[Tensor, "batch tokens features"]:
+        return self._learned.plain.for_views(cameras, progress=progress).positive[:, 0]
 
     def parameters(self) -> list[nn.Parameter]:
         return self.score.parameters()

@@ -14,7 +14,7 @@ from typing import Any
 
 from dreamlab.core.errors import DreamlabError
 from dreamlab.jobs.choices import Option, Part
-from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, resolve_recipe
+from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, load_recipe
 from dreamlab.priors.load import known_models
 from dreamlab.priors.multi_view import whole_groups
 from dreamlab.priors.traits import Traits, foreseen, local_folder
@@ -54,7 +54,9 @@ class _Form:
 
     def resolve(self, overrides: Sequence[str]) -> RunConfig:
         """Resolve settings, whether they fit each other or not."""
-        return resolve_recipe(self.recipe, self.quality, overrides, prompt=SAMPLE_PROMPT)
+        return load_recipe(
+            self.recipe, self.quality, overrides, prompt=SAMPLE_PROMPT, check_prior=False
+        )
 
     # the prior
 

@@ -121,38 +121,9 @@ def load_recipe(
     negative_prompt: str = "",
     seed: int = 0,
     guidance: str | None = None,
+    check_prior: bool = True,
 ) -> RunConfig:
-    """Resolve a recipe for a prompt; arguments as for `resolve_recipe`.
-
-    Raises:
-        InputError: unknown recipe, quality, key, model or component, a value that is refused, or a
-            stage that the prior cannot judge.
-        MissingError: the prior's folder is damaged.
-    """
-    config = resolve_recipe(
-        name,
-        quality,
-        overrides,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        seed=seed,
-        guidance=guidance,
-    )
-    config.check_prior()
-    return config
-
-
-def resolve_recipe(
-    name: str = DEFAULT_RECIPE,
-    quality: str = "standard",
-    overrides: Sequence[str] = (),
-    *,
-    prompt: str,
-    negative_prompt: str = "",
-    seed: int = 0,
-    guidance: str | None = None,
-) -> RunConfig:
-    """Resolve a recipe for a prompt, without asking whether prior and stages fit each other.
+    """Resolve a recipe for a prompt.
 
     Args:
         name: a recipe of `list_recipes()`, or the path of a .yaml file.
@@ -162,9 +133,12 @@ def resolve_recipe(
         negative_prompt: what it should not be.
         seed: of every random number.
         guidance: a rule for all stages instead of the recipe's.
+        check_prior: refuse stages that the prior cannot judge.
 
     Raises:
-        InputError: unknown recipe, quality, key, model or component, or a value that is refused.
+        InputError: unknown recipe, quality, key, model or component, a value that is refused, or a
+            stage that the prior cannot judge.
+        MissingError: the prior's folder is damaged.
     """
     recipe = read_recipe(name)
     if quality not in QUALITIES:
@@ -187,7 +161,10 @@ def resolve_recipe(
     settings = merge(with_parts(settings, chosen), chosen) | {"layout": to_plain(layout)}
     given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed}
     content = given | {"recipe": name, "quality": quality} | settings
-    return build(RunConfig, content).resolved()
+    config = build(RunConfig, content).resolved()
+    if check_prior:
+        config.check_prior()
+    return config
 
 
 def _with_layout(settings: Plain, prompt: str) -> Plain:

@@ -2,9 +2,12 @@
 
     step  =  encode B pictures (graph kept)  ->  denoise B R rows (no graph)
              [ ->  predict B rows by a learned score, and back to its adapters ]
+             [ ->  decode B pictures (no graph) ]
              ->  backward to the pixels
 
-Glossary: B views of a step; R conditionings of a view in the widest call of the denoiser.
+Glossary: B views of a step; R conditionings of a view in the widest call of the denoiser. Where
+only pixels are pulled to what was decoded, the encoder keeps no graph. What a rule compares with
+(`dds`) is encoded before all that and without a graph, so it is never the worst moment.
 
 The step runs for real, with the real classes and shapes, on torch's meta device: every tensor has a
 size and none has memory. Counted are the bytes of all storages that are alive at once, at the worst
@@ -14,11 +17,11 @@ Attention is counted as kernels do it that never hold the T x T matrix (flash, m
 long as the network calls torch's attention; sliced attention is counted as it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -41,9 +44,15 @@ SLACK = 0.01
 META = torch.device("meta")
 
 
+Coding = Literal["encode", "back", "decode"]
+"""What a step asks of the autoencoder: the latents of the views, the way from these back to the
+pixels, and pictures of other latents."""
+CODINGS: tuple[Coding, ...] = ("encode", "back", "decode")
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the step of a stage asks of the denoiser."""
+    """What the step of a stage asks of the prior."""
 
     views: int = 1
     """B."""
@@ -53,6 +62,8 @@ class Demand:
     """Adapters of a score that is trained in the step; none: nothing is trained."""
     learned_model: str | None = None
     """The model whose network has them; none: the prior itself."""
+    codings: tuple[Coding, ...] = ("encode", "back")
+    """What it asks of the autoencoder, at any progress of the stage."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -163,11 +174,11 @@ class Told:
     @classmethod
     def nothing(cls, prior: DiffusionPrior) -> "Told":
         """Tell it the empty prompt."""
-        text = with_sight(prior, prior.embed([""]), [True])
+        text = prior.embed([""])[:, None]
         if isinstance(prior, MultiView):
             camera = turntable_cameras(1, distance=1.0, fov_y=45.0)
-            text = prior.with_cameras(text[:, None], camera)[0]
-        return cls(prior, text)
+            text = prior.with_cameras(text, camera)
+        return cls(prior, with_sight(prior, text, progress=0.0, sees_image=True)[0])
 
     def rows(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return noisy latents, times and conditionings of so many rows."""
@@ -178,19 +189,19 @@ class Told:
 
 
 def guided_step(told: Told, demand: Demand, learned: tuple[LoraScore, Told] | None = None) -> None:
-    """Take a step of a rule on the meta device: encode, denoise, learn, go back to the pixels.
+    """Take a step of a rule on the meta device: encode, denoise, learn, decode, go back.
 
     All ControlNets of the prior look at it.
 
     Args:
         told: the prior, and what it is told.
-        demand: B and R.
+        demand: B, R and the codings.
         learned: the score that is trained, and what its network is told.
     """
     prior, views, rows = told.prior, demand.views, demand.views * demand.rows
     side = prior.image_size
     images = torch.empty(views, side, side, 3, device=META, requires_grad=True)
-    latents = prior.encode_image(images, None)
+    latents = _latents_of(images, prior, demand.codings)
     inputs = told.rows(rows)
     if isinstance(prior, UNetPrior) and prior.controls:
         names = tuple(prior.controls)
@@ -204,7 +215,23 @@ def guided_step(told: Told, demand: Demand, learned: tuple[LoraScore, Told] | No
         score, heard = learned
         poses = torch.empty(views, POSE_NUMBERS, device=META)
         score.predict(*heard.rows(views), poses).eps.square().sum().backward()
-    (latents * gradient).sum().backward()
+    loss = (latents * gradient).sum()
+    if "decode" in demand.codings:
+        with torch.no_grad():
+            shown = prior.decode(gradient)
+        loss = loss + (images - shown).square().sum()
+    loss.backward()
+
+
+def _latents_of(images: Tensor, prior: DiffusionPrior, codings: Sequence[Coding]) -> Tensor:
+    """Encode pictures as a step does: with a graph, without one, or not at all."""
+    if "back" in codings:
+        return prior.encode_image(images, None)
+    shape = (len(images), prior.latent_channels, prior.latent_size, prior.latent_size)
+    with torch.no_grad():
+        encodes = "encode" in codings
+        latents = prior.encode_image(images, None) if encodes else torch.empty(shape, device=META)
+    return latents.requires_grad_()  # where the way back begins that is not the encoder's
 
 
 def new_score(prior: DiffusionPrior, lora: LoraConfig) -> LoraScore:

@@ -1,22 +1,25 @@
 """A picture as a prompt (IP-Adapter): tokens of its own, which cross-attention reads beside text.
 
-    A  =  softmax(q K^T / sqrt(d)) V  +  s softmax(q K_i^T / sqrt(d)) V_i
+    A  =  softmax(q K^T / sqrt(d)) V  +  softmax(q K_i^T / sqrt(d)) s V_i
     K_i = W_k P(e),  V_i = W_v P(e),          e = b e_image + (1 - b) e_none
 
 Glossary: q, K, V queries of a layer, keys and values of the text's tokens; e what CLIP sees in the
 picture (one vector, or one a patch for adapters of the kind "plus"); P the adapter's projection to
-a few tokens, W_k, W_v its matrices in every layer; s the scale; b the sight: 1 for conditionings
-that are told of the picture, 0 for those that are not (negative and empty prompts). e_none is the
-zero vector, or what CLIP sees in a picture of zeros where the adapter reads patches.
+a few tokens, W_k, W_v its matrices in every layer; s the scale, which may follow the stage; b the
+sight: 1 for conditionings that are told of the picture, 0 for those that are not (negative and
+empty prompts). e_none is the zero vector, or what CLIP sees in a picture of zeros where the adapter
+reads patches.
 
-Conventions: a conditioning carries its b as one further row (`conditioning`), so it is mixed and
-stacked with the text. The picture is CLIP's centre square, transparent parts over white. It is seen
-once, kept in the cache by its contents, and CLIP leaves memory.
+Conventions: a conditioning carries b and s as one further row (`conditioning`), so they are stacked
+with the text, and nothing in the network remembers a scale. The picture is CLIP's centre square,
+transparent parts over white. It is seen once, kept in the cache by its contents, and CLIP leaves
+memory.
 
 Source: Ye et al., IP-Adapter (2023), equation 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,10 +27,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.core.locations import cache_dir
+from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.priors.base import Prior
 from dreamlab.priors.conditioning import pack
 from dreamlab.priors.folder import load_part, quiet, read_json
@@ -36,8 +40,8 @@ from dreamlab.priors.text_cache import read_embedding, write_embeddings
 from dreamlab.priors.text_encoder import file_digest
 from dreamlab.priors.user_loras import SAFETENSORS, check_suffix
 
-SIGHT = 1
-"""Numbers of b in a conditioning."""
+SIGHT = 2
+"""Numbers of b and s in a conditioning."""
 ENCODER = "image_encoder"
 """Folder of CLIP beside an adapter, as its authors publish it."""
 TENSORS = dict[str, dict[str, Tensor]]
@@ -51,14 +55,13 @@ class ImagePrompt:
     """The picture's file."""
     adapter: str
     """The adapter's .safetensors file, on disk or as `owner/name/path` on the hub."""
-    scale: float = 0.5
-    """How much the picture says; 0: nothing, 1: as much as it can."""
+    scale: Scalar = 0.5
+    """How much the picture says; 0: nothing, 1: as much as it can. A schedule is of each stage."""
     encoder: str | None = None
     """Folder of the CLIP that the adapter was trained with; none: `image_encoder` beside it."""
 
     def __post_init__(self) -> None:
-        if self.scale < 0:
-            raise ValueError(f"scale must be >= 0, got {self.scale}")
+        check_within("scale", self.scale, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class ImageEmbeddings:
     """e_image, `[1 E]` or `[1 patches E]`."""
     none: Float[Tensor, "*shape"]
     """e_none."""
+    scale: Scalar
+    """s, over a stage."""
 
     def seen(self, sight: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 *_"]:
         """Return e for each row, of the dtype of `sight`."""
@@ -79,13 +84,44 @@ class ImageEmbeddings:
 
 def with_sight(
     prior: Prior,
-    embeddings: Float[Tensor, "prompts tokens features"],
-    sees_image: Sequence[bool],
-) -> Float[Tensor, "prompts _rows features"]:
-    """Tell embedded prompts whether they see the prior's image prompt; without one, do nothing."""
-    if getattr(prior, "image", None) is None:
-        return embeddings
-    return pack(embeddings, embeddings.new_tensor(sees_image)[:, None])
+    conditionings: Float[Tensor, "batch _variants tokens features"],
+    progress: float | None,
+    *,
+    sees_image: bool,
+) -> Float[Tensor, "batch _variants _rows features"]:
+    """Tell conditionings b and s of the prior's image prompt; without one, do nothing.
+
+    Args:
+        prior: whose image prompt it is.
+        conditionings: of each view, any number.
+        progress: fraction of the stage that is done, in [0, 1].
+        sees_image: b.
+
+    Raises:
+        ValueError: s is a schedule, and there is no progress.
+    """
+    image: ImageEmbeddings | None = getattr(prior, "image", None)
+    if image is None:
+        return conditionings
+    row = conditionings.new_tensor([float(sees_image), value_at(image.scale, progress)])
+    flat = conditionings.flatten(0, 1)
+    return pack(flat, row.expand(len(flat), -1)).unflatten(0, conditionings.shape[:2])
+
+
+@contextmanager
+def heard(unet: Any, scale: Float[Tensor, "batch 1"]) -> Iterator[None]:
+    """Let a U-Net's attention read s V_i in the place of V_i, for each row by its own s."""
+
+    def scaled(module: nn.Module, inputs: object, values: Tensor) -> Tensor:
+        return scale.reshape(-1, *[1] * (values.ndim - 1)) * values
+
+    layers = [v for p in unet.attn_processors.values() for v in getattr(p, "to_v_ip", ())]
+    hooks = [layer.register_forward_hook(scaled) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def load_image_prompt(prompt: ImagePrompt, unet: Any, device: torch.device) -> ImageEmbeddings:
@@ -112,8 +148,9 @@ def load_image_prompt(prompt: ImagePrompt, unet: Any, device: torch.device) -> I
     folder = locate_inside(encoder, "prior.image_prompt.encoder")
     tensors = read_adapter(file)
     _check_encoder(folder, tensors["image_proj"], file)
-    _install(unet, tensors, file, prompt.scale)
-    return _embeddings(picture, folder, device, patches=_reads_patches(tensors["image_proj"]))
+    _install(unet, tensors, file)
+    patches = _reads_patches(tensors["image_proj"])
+    return ImageEmbeddings(*_embeddings(picture, folder, device, patches=patches), prompt.scale)
 
 
 def read_adapter(file: Path) -> TENSORS:
@@ -162,7 +199,7 @@ def _check_encoder(folder: Path, projection: dict[str, Tensor], file: Path) -> N
         )
 
 
-def _install(unet: Any, tensors: TENSORS, file: Path, scale: float) -> None:
+def _install(unet: Any, tensors: TENSORS, file: Path) -> None:
     with quiet():
         from diffusers.loaders import IPAdapterMixin
 
@@ -179,19 +216,19 @@ def _install(unet: Any, tensors: TENSORS, file: Path, scale: float) -> None:
                 f"{file} is an IP-Adapter of another network: {line}.",
                 "use one that was trained on a model of prior.model's kind.",
             ) from error
-        host.set_ip_adapter_scale(scale)
     unet.requires_grad_(False).eval()
 
 
 def _embeddings(
     picture: Path, folder: Path, device: torch.device, *, patches: bool
-) -> ImageEmbeddings:
+) -> tuple[Tensor, Tensor]:
+    """Return e_image and e_none."""
     config = read_json(folder / "config.json")
     if device.type == "meta":
         places = (config["image_size"] // config["patch_size"]) ** 2 + 1
         shape = (1, places, config["hidden_size"]) if patches else (1, config["projection_dim"])
         nothing = torch.empty(shape, device=device)
-        return ImageEmbeddings(nothing, nothing)
+        return nothing, nothing
     digest = sha256(file_digest(picture))
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", SAFETENSORS):
@@ -203,7 +240,7 @@ def _embeddings(
         both = _look(picture, folder, device, patches=patches).cpu()
         write_embeddings({place: both}, place.parent)
     image, none = both.to(device)[:, None]
-    return ImageEmbeddings(image, none)
+    return image, none
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ prompt (`image_prompt`). Other letters: `base`.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from dreamlab.priors.base import Latents, Prediction, in_parts
 from dreamlab.priors.conditioning import unpack
 from dreamlab.priors.controlnet import Control, residuals
 from dreamlab.priors.diffusion import DiffusionPrior
-from dreamlab.priors.image_prompt import SIGHT, ImageEmbeddings
+from dreamlab.priors.image_prompt import SIGHT, ImageEmbeddings, heard
 from dreamlab.priors.long_prompts import split_prompt
 from dreamlab.priors.noise_schedule import NetworkTimes
 from dreamlab.priors.text_encoder import Encoded, TextEncoder
@@ -115,9 +116,12 @@ class UNetPrior(DiffusionPrior):
         control: Control | None = None,
     ) -> Latents:
         of_image: dict[str, Any] = {}
+        hearing: AbstractContextManager[None] = nullcontext()
         if self.image is not None:
-            conditioning, sight = unpack(conditioning, SIGHT)
+            conditioning, seen = unpack(conditioning, SIGHT)
+            sight, scale = seen.split(1, dim=1)
             of_image = {"image_embeds": [self.image.seen(sight)]}
+            hearing = heard(self.network, scale)
         told = self.told(conditioning)
         steer: dict[str, Any] = {}
         if control is not None:
@@ -129,16 +133,17 @@ class UNetPrior(DiffusionPrior):
                 "mid_block_additional_residual": middle,
             }
         guidance = self._guidance
-        return self.network(
-            noisy,
-            time,
-            encoder_hidden_states=told.tokens,
-            class_labels=told.labels,
-            timestep_cond=None if guidance is None else guidance.expand(len(noisy), -1),
-            added_cond_kwargs=told.added | of_image,
-            return_dict=False,
-            **steer,
-        )[0]
+        with hearing:
+            return self.network(
+                noisy,
+                time,
+                encoder_hidden_states=told.tokens,
+                class_labels=told.labels,
+                timestep_cond=None if guidance is None else guidance.expand(len(noisy), -1),
+                added_cond_kwargs=told.added | of_image,
+                return_dict=False,
+                **steer,
+            )[0]
 
 
 def encode_pieces(text: TextEncoder, pieces: list[list[str]]) -> Encoded:

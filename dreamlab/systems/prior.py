@@ -1,6 +1,7 @@
 """The prior of a run, loaded with all that its stages ask of it: ControlNets, and room to step."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -8,7 +9,7 @@ from dreamlab.core.layout import Layout
 from dreamlab.guidance.learning import LearningConfig
 from dreamlab.guidance.rows import rows_per_view
 from dreamlab.priors.base import Prior
-from dreamlab.priors.footprint import Demand
+from dreamlab.priors.footprint import CODINGS, Coding, Demand
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.systems import components
 from dreamlab.systems.settings import StageConfig
@@ -37,14 +38,20 @@ def load_for_stages(
 
 
 def demand_of(stage: StageConfig, layout: Layout | None = None) -> Demand:
-    """Return what a step of a stage asks of the denoiser.
+    """Return what a step of a stage asks of the prior, at any progress.
+
+    All codings are counted for a rule that does not say which it needs.
 
     Raises:
         InputError: its guidance is unknown, or one of its settings is wrong.
     """
     config = components.find("guidance", stage.guidance).config
     prompts = 1 if layout is None else stage.passes.most_prompts(len(layout))
+    codings: tuple[Coding, ...] = getattr(config, "codings", CODINGS)
+    if stage.encoder_gradient == "linear":
+        codings = tuple(coding for coding in codings if coding != "back")
     rows = rows_per_view(config, stage.prompts, prompts)
+    demand = Demand(stage.views, rows, codings=codings)
     if not isinstance(config, LearningConfig):
-        return Demand(stage.views, rows)
-    return Demand(stage.views, rows, config.lora, config.learned_model)
+        return demand
+    return replace(demand, lora=config.lora, learned_model=config.learned_model)

@@ -17,7 +17,6 @@ from dreamlab.core.version import VERSION
 from dreamlab.jobs.choices import Option, Part
 from dreamlab.jobs.queue import actions
 from dreamlab.jobs.queue.desk import Desk
-from dreamlab.jobs.queue.index import Page
 from dreamlab.jobs.queue.wish import Changes, Wish
 from dreamlab.web import files, uploads
 from dreamlab.web.catalogue import all_recipes
@@ -68,6 +67,8 @@ class Service:
         self.root_path = root_path.rstrip("/")
         self.desk = desk or Desk(self.runs)
         self.listing = Listing(self.runs, queue_max)
+        self.search = self.listing.search
+        """Find runs."""
         self._looking = Looking(self.url)
 
     def close(self) -> None:
@@ -119,30 +120,6 @@ class Service:
         return None if wish.model is None else uploads.find(self.runs, wish.model)
 
     # runs
-
-    def search(
-        self,
-        words: str = "",
-        *,
-        states: Sequence[str] = (),
-        favourites: bool = False,
-        order: str = "newest",
-        offset: int = 0,
-        limit: int = 50,
-    ) -> Page:
-        """Find runs, as `Index.search` does; what others have changed may show a second later.
-
-        Raises:
-            InputError: an unknown state or order.
-        """
-        return self.listing.search(
-            words,
-            states=states,
-            favourites=favourites,
-            order=order,
-            offset=offset,
-            limit=limit,
-        )
 
     def open(self, name: str) -> RunFolder:
         """Open a run by the name of its folder.

@@ -188,9 +188,8 @@ def latents_of(prior: DiffusionPrior) -> torch.Tensor:
 
 def prompts_of(prior: DiffusionPrior, view: str = "words") -> Prompts:
     views, one = prior.embed(["a"] * 4), prior.embed(["b"])[0]
-    told = prior if isinstance(prior, MultiView) else None
     config = PromptConfig(view=view)  # type: ignore[arg-type]
-    return Prompts(views, one, one, config, told_cameras=told)
+    return Prompts(views, one, one, config, prior=prior)
 
 
 def step_of(
@@ -224,20 +223,30 @@ def test_the_encoders_weights_get_no_gradient(prior: DiffusionPrior, parts: dict
         assert parts["words"] < 1e-2 * parts["row"]
 
 
-LONG = {"ism", "sdi"}
+LONG = {("sdxl", "ism"), ("sdxl", "sdi"), ("sdxl", "objects")}
+"""What takes minutes; it is counted at the other shapes."""
 QUICK = {"sds", "nfsd", "rfds_rev", "dds"}
 """One for each way in which rules call the denoiser; the others are counted by `-m slow`."""
 
 
+def is_quick(shape: str, case: str) -> bool:
+    return shape == "tiny" and case in QUICK
+
+
 @pytest.mark.parametrize(
-    "case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
+    ("prior", "case"),
+    [
+        pytest.param(shape, case, marks=() if is_quick(shape, case) else pytest.mark.slow)
+        for case in CASES
+        for shape in SAVERS
+        if (shape, case) not in LONG
+    ],
+    indirect=["prior"],
 )
 def test_a_step_is_the_rows_of_its_formula_and_one_encoding(
     prior: DiffusionPrior, parts: dict[str, int], case: str
 ):
     chosen = CASES[case]
-    if case in LONG and prior.latent_size == SDXL["unet"]["sample_size"]:
-        pytest.skip("takes minutes, and is counted at the other shapes")
     found = step_of(prior, chosen.name, **chosen.options, timesteps=FIXED)
     rows = len(cameras_of(prior)) * sum(chosen.rows)
     reference = parts["words"] + parts["encode"] if chosen.name == "dds" else 0
@@ -263,15 +272,21 @@ def test_sdedit_denoises_to_the_end_and_decodes_once(prior: DiffusionPrior, part
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("view", ["perp_neg", "objects"])
+@pytest.mark.parametrize(
+    ("prior", "view"),
+    [
+        (shape, view)
+        for view in ("perp_neg", "objects")
+        for shape in SAVERS
+        if shape != "tiny mvdream" and (shape, view) not in LONG
+    ],
+    indirect=["prior"],
+)
 @pytest.mark.parametrize("name", ["sds", "csd", "ism"])
 def test_wrong_views_and_prompts_of_objects_cost_their_rows(
     prior: DiffusionPrior, parts: dict[str, int], name: str, view: str
 ):
     """Of every call that compares the prompt with another one."""
-    long = view == "objects" and prior.latent_size == SDXL["unet"]["sample_size"]
-    if isinstance(prior, MultiView) or long:
-        pytest.skip("is counted with the other models")
     views, rows = len(cameras_of(prior)), {"sds": 2, "csd": 2, "ism": 2 + 4}[name]
     options: dict[str, Any] = {"interval": 0.05} if name == "ism" else {}
     if view == "perp_neg":

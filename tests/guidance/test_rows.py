@@ -1,4 +1,4 @@
-"""The rows that memory is counted with are those that the denoiser sees."""
+"""The rows and codings that memory is counted with are those that the prior is asked for."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,6 +8,8 @@ import torch
 from guided_views import as_render, cameras_at
 from learned_gaussian import LearnableGaussianPrior
 from rules import CASES, MEANS, STD, VIEW_MEANS, encode_reference
+from torch import Tensor
+from toy_run import toy_stage
 
 from dreamlab.core.layout import Box, Layout
 from dreamlab.core.render import Render
@@ -16,6 +18,7 @@ from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.rows import rows_per_view
 from dreamlab.guidance.semantic import SemanticConfig, SemanticPrompts, num_prompts
 from dreamlab.systems.components import available, find
+from dreamlab.systems.prior import demand_of
 
 VIEWS = 2
 CAMERAS = cameras_at([10.0, -60.0])
@@ -89,10 +92,51 @@ def test_prompts_of_objects_have_rows_of_their_own(rule: str, view: str, shown: 
     assert widest_call(RULES[rule], PROMPTS[view], shown) == expected
 
 
-def test_every_rule_says_its_rows_and_those_that_learn_what_they_train():
+class Coding(LearnableGaussianPrior):
+    """Also notes which encodings have a way back."""
+
+    def encode_image(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        latents = super().encode_image(images, generator)
+        if latents.requires_grad:
+            self.calls.append(("back", len(latents)))
+        return latents
+
+
+CODED = {"encode_image": "encode", "back": "back", "decode": "decode"}
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "latents": {},
+    "both": {"image_weight": {"from": 0.0, "to": 0.01}},
+    "pixels": {"latent_weight": 0.0, "image_weight": 1.0},
+}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("rule", RULES)
+def test_the_codings_that_a_rule_says_are_those_of_a_step(rule: str, weights: str):
+    settings = dict(RULES[rule])
+    if settings["name"] not in ("vsd", "sdedit"):  # these have one loss
+        settings |= WEIGHTS[weights]
+    prior, config = Coding(mean_of, std=STD), PROMPTS["plain"]
+    prompts = Prompts.encode(prior, "cat", "ugly", config)
+    found = find("guidance", settings)
+    built = found.module.build(found.config, prior, prompts)
+    encode_reference(built, prior, "ugly", config)
+    if isinstance(built, Learning):
+        built.begin(prior, prompts, torch.Generator().manual_seed(0))
+    built(as_shown(()), CAMERAS, 0.5, torch.Generator().manual_seed(0))
+    asked = {CODED[name] for name, _ in prior.calls if name in CODED}
+    assert asked == set(demand_of(toy_stage(guidance=settings)).codings)
+
+
+def test_a_rule_that_uses_the_render_as_latents_codes_nothing():
+    assert demand_of(toy_stage(guidance={"name": "sds", "sees": "shape"})).codings == ()
+
+
+def test_every_rule_says_its_codings_its_rows_and_those_that_learn_what_they_train():
     configs = {name: find("guidance", {"name": name}).config for name in available("guidance")}
     assert {settings["name"] for settings in RULES.values()} == configs.keys()
     assert all(hasattr(config, "widest") for config in configs.values())
+    assert all(hasattr(config, "codings") for config in configs.values())
     learning = {name for name, config in configs.items() if isinstance(config, LearningConfig)}
     assert learning == {"vsd"}
 

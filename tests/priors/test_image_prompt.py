@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from guided_views import cameras_at
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
 
+from dreamlab.core.config import build
 from dreamlab.core.errors import InputError, MissingError
+from dreamlab.core.schedules import Schedule
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import image_prompt
 from dreamlab.priors.footprint import META, Demand, step_bytes
@@ -24,6 +27,7 @@ from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import take
 from dreamlab.priors.unet import UNetPrior
+from dreamlab.systems.components import find
 
 SEEN = 20
 """Width of what CLIP pools."""
@@ -110,7 +114,8 @@ def prior(root: Path) -> UNetPrior:
 def load(
     root: Path, name: str = "sd", device: Any = "cpu", model: str | None = None, **changes: Any
 ) -> UNetPrior:
-    prompt = {"image": str(root / "chair.png"), "adapter": str(root / f"{name}.safetensors")}
+    files = {"image": root / "chair.png", "adapter": root / f"{name}.safetensors"}
+    prompt: dict[str, Any] = {part: str(file) for part, file in files.items()}
     config = PriorConfig(
         model=str(root / (model or name.partition("-")[0])),
         image_prompt=ImagePrompt(**(prompt | changes)),
@@ -125,8 +130,12 @@ def noisy() -> torch.Tensor:
     return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def texts(prior: UNetPrior, *sight: bool) -> torch.Tensor:
-    return with_sight(prior, prior.encode_text(["a chair", ""]), sight)
+def texts(prior: UNetPrior, *sight: bool, progress: float | None = None) -> torch.Tensor:
+    told = zip(prior.encode_text(["a chair", ""]), sight, strict=True)
+    rows = [
+        with_sight(prior, text[None, None], progress, sees_image=sees)[0] for text, sees in told
+    ]
+    return torch.cat(rows)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +187,58 @@ def test_the_scale_is_a_factor_of_what_the_picture_adds(root: Path):
     silent = load(root, scale=0.0)
     bare = plain.predict(noisy(), T, plain.encode_text(["a chair", ""])).eps
     torch.testing.assert_close(silent.predict(noisy(), T, texts(silent, True, False)).eps, bare)
-    assert with_sight(plain, bare.flatten(2), [True, False]).equal(bare.flatten(2))
+    assert with_sight(plain, bare, 0.0, sees_image=True).equal(bare)
+
+
+def test_a_scale_that_moves_is_the_number_that_it_is_at_the_moment(root: Path, prior: UNetPrior):
+    moving = load(root, scale=Schedule(0.2, 0.8))
+
+    def seen(prior: UNetPrior, progress: float | None = None) -> torch.Tensor:
+        return prior.predict(noisy(), T, texts(prior, True, False, progress=progress)).eps
+
+    first = seen(moving, 0.1)
+    assert torch.equal(seen(moving, 0.5), seen(prior)), "0.5 is the default"
+    assert (seen(moving, 0.9) - seen(prior)).abs().max() > 1e-3
+    assert torch.equal(seen(moving, 0.1), first), "nothing of other moments is left"
+    with pytest.raises(ValueError, match="only at a progress"):
+        seen(moving)
+
+
+def test_rows_of_one_call_may_hear_it_each_by_its_own_scale(root: Path):
+    moving = load(root, scale=Schedule(0.0, 1.0))
+    early, late = (texts(moving, True, True, progress=p) for p in (0.0, 1.0))
+    both = moving.predict(noisy(), T, torch.cat([early[:1], late[1:]])).eps
+    alone = [moving.predict(noisy(), T, told).eps[i] for i, told in enumerate((early, late))]
+    torch.testing.assert_close(both, torch.stack(alone))
+
+
+def test_every_rule_hears_the_scale_of_the_moment(root: Path, prior: UNetPrior):
+    """With a scale of 1 and a score that begins as the prior, vsd has nothing to say, ever."""
+    moving = load(root, scale=Schedule(0.2, 0.8))
+    cameras, z = cameras_at([0.0, 90.0]), noisy()
+    plain = PromptConfig(view="none")
+
+    def judged(prior: UNetPrior, name: str, progress: float) -> torch.Tensor:
+        prompts = Prompts.encode(prior, "a chair", "", plain)
+        found = find("guidance", {"name": name, "guidance_scale": 1.0})
+        rule = found.module.build(found.config, prior, prompts)
+        if name == "vsd":
+            rule.begin(prior, prompts, torch.Generator().manual_seed(0))
+            return rule.judge(z, T, noisy().flip(0), cameras, progress)
+        told = prompts.for_views(cameras, progress=progress)
+        return rule.judge(z, T, noisy().flip(0), told, progress).gradient
+
+    assert torch.equal(judged(moving, "sds", 0.5), judged(prior, "sds", 0.0))
+    assert not torch.allclose(judged(moving, "sds", 0.9), judged(prior, "sds", 0.0), atol=1e-4)
+    assert judged(moving, "vsd", 0.9).abs().max() < 1e-5
+
+
+def test_a_scale_is_read_from_settings_and_is_never_negative():
+    said = {"image": "chair.png", "adapter": "adapter.safetensors"}
+    moving = build(ImagePrompt, said | {"scale": {"from": 1, "to": 0.2, "end": 0.5}}, "prompt")
+    assert moving.scale == Schedule(1.0, 0.2, end=0.5)
+    with pytest.raises(InputError, match=r"scale must be >= 0, got 1 to -0\.1"):
+        build(ImagePrompt, said | {"scale": {"from": 1, "to": -0.1}}, "prompt")
 
 
 def test_clip_looks_once(root: Path, prior: UNetPrior, monkeypatch: pytest.MonkeyPatch):
@@ -193,10 +253,11 @@ def test_clip_looks_once(root: Path, prior: UNetPrior, monkeypatch: pytest.Monke
 def test_prompts_for_views_see_the_picture_and_negative_ones_do_not(prior: UNetPrior):
     config = PromptConfig(view="perp_neg", negative="{prompt}, ugly")
     prompts = Prompts.encode(prior, "a chair", "", config)
-    assert prompts.negative_views is not None
-    assert prompts.views[:, -1, 0].tolist() == [1.0] * 4
-    rest = [prompts.negative[None], prompts.empty[None], prompts.negative_views]
-    assert torch.cat(rest)[:, -1].abs().max() == 0
+    told = prompts.for_views(cameras_at([0.0, 120.0]))
+    see, blind = [told.positive, told.away], [told.negative, told.empty]
+    assert all((rows[:, :, -1, 0] == 1).all() and rows.numel() for rows in see)
+    assert all((rows[:, :, -1, 0] == 0).all() and rows.numel() for rows in blind)
+    assert all((rows[:, :, -1, 1] == 0.5).all() for rows in see + blind), "as loud for all"
 
 
 def test_a_learned_score_begins_as_the_prior_with_the_picture(prior: UNetPrior):

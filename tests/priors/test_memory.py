@@ -1,16 +1,22 @@
 """The memory ladder: rungs change memory and not results, and the count is that of real tensors."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from guided_views import as_render, cameras_at
 from tiny_models import IMAGE_SIZE, SAVERS, save_tiny_pipeline, save_tiny_sdxl
 from torch import nn
+from toy_run import toy_stage
 
 from dreamlab.core.errors import InputError
 from dreamlab.guidance import vsd
+from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.comparing import Comparing
+from dreamlab.guidance.encoder_gradient import EncoderGradient, with_linear_backward
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import load as loading
 from dreamlab.priors import memory
@@ -29,6 +35,8 @@ from dreamlab.priors.footprint import (
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import RUNGS, Estimate, estimate, rungs_to_fit, step_down, take
+from dreamlab.systems.components import find
+from dreamlab.systems.prior import demand_of
 
 VIEWS = 3
 
@@ -115,17 +123,64 @@ def test_more_rows_need_more_until_they_are_denoised_one_by_one(folder: Path):
 def test_a_score_that_learns_is_counted_with_its_graph_as_vsd_makes_it(tmp_path: Path):
     model = save_tiny_pipeline(tmp_path / "sd")
     real, twin = load(model), load(model, META)
-    prompts = Prompts.encode(real, "a", "", PromptConfig(view="none"))
+    prompts = prompts_of(real)
     rule = vsd.build(vsd.Config(), real, prompts)
     rule.begin(real, prompts, torch.Generator().manual_seed(0))
-    cameras, generator = cameras_at([0.0] * VIEWS), torch.Generator().manual_seed(0)
-    with fused_attention(), LiveBytes() as live:
-        rgb = torch.rand(VIEWS, real.image_size, real.image_size, 3).requires_grad_(True)
-        rule(as_render(rgb), cameras, 0.0, generator).loss.backward()
     counted = step_bytes(twin, Demand(VIEWS, 2, rule.config.lora))
-    assert counted == pytest.approx(live.peak, rel=0.05)
+    assert counted == pytest.approx(peak_of(rule, real), rel=0.05)
     assert counted > 1.1 * step_bytes(twin, Demand(VIEWS, 2))
     assert not twin.has_learned_scores, "counting leaves the model as it was"
+
+
+PIXELS: dict[str, Any] = {"latent_weight": 0.0, "image_weight": {"from": 0.0, "to": 1.0}}
+RULES: dict[str, dict[str, Any]] = {
+    "sds": {"name": "sds"},
+    "hifa": {"name": "sds", "image_weight": 0.01},
+    "pixels alone": {"name": "sds", **PIXELS},
+    "sees shape": {"name": "sds", "sees": "shape"},
+    "sdedit": {"name": "sdedit", "t_start": 0.05},
+    "dds": {"name": "dds", "reference_prompt": "b"},
+    "dds on pixels": {"name": "dds", "reference_prompt": "b", **PIXELS},
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[DiffusionPrior, DiffusionPrior]:
+    """A model with values, and without."""
+    model = save_tiny_pipeline(tmp_path_factory.mktemp("pair") / "sd")
+    return load(model), load(model, META)
+
+
+@pytest.mark.parametrize("way", ["exact", pytest.param("linear", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rule", [r if r == "hifa" else pytest.param(r, marks=pytest.mark.slow) for r in RULES]
+)
+def test_what_a_rule_encodes_and_decodes_is_counted_as_it_does_that(
+    pair: tuple[DiffusionPrior, DiffusionPrior], rule: str, way: EncoderGradient
+):
+    real, twin = pair
+    stage = toy_stage(guidance=RULES[rule], views=VIEWS, encoder_gradient=way)
+    counted = step_bytes(twin, demand_of(stage))
+    found = find("guidance", RULES[rule])
+    seen = with_linear_backward(real) if way == "linear" else real
+    built = found.module.build(found.config, seen, prompts_of(real))
+    if isinstance(built, Comparing):
+        built.compare_with(prompts_of(real))
+    assert counted == pytest.approx(peak_of(built, real), rel=0.05)
+
+
+def prompts_of(prior: DiffusionPrior) -> Prompts:
+    return Prompts.encode(prior, "a", "", PromptConfig(view="none"))
+
+
+def peak_of(rule: Guidance, prior: DiffusionPrior) -> int:
+    """Most bytes that a step of a rule really holds."""
+    side = prior.image_size
+    cameras, generator = cameras_at([0.0] * VIEWS), torch.Generator().manual_seed(0)
+    with fused_attention(), LiveBytes() as live:
+        rgb = torch.rand(VIEWS, side, side, 3).requires_grad_(True)
+        rule(replace(as_render(rgb), normal=rgb), cameras, 0.5, generator).loss.backward()
+    return live.peak
 
 
 @pytest.mark.slow

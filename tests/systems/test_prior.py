@@ -26,6 +26,14 @@ def test_a_stage_demands_the_rows_of_its_rule_for_all_of_its_views():
     assert demand_of(vsd) == Demand(2, 2, LoraConfig(rank=8), "sd15")
 
 
+def test_a_stage_demands_the_codings_of_its_rule_and_of_its_way_back():
+    hifa = {"name": "sds", "image_weight": {"from": 0, "to": 0.01}}
+    assert demand_of(toy_stage(guidance=hifa)).codings == ("encode", "back", "decode")
+    linear = toy_stage(guidance=hifa, encoder_gradient="linear")
+    assert demand_of(linear).codings == ("encode", "decode")
+    assert demand_of(toy_stage(guidance={"name": "sdedit"})).codings == ("encode", "decode")
+
+
 @pytest.mark.parametrize(
     ("passes", "prompts"),
     [

@@ -40,7 +40,11 @@ RULES: dict[str, dict[str, Any]] = {
     **{case: {"name": chosen.name, **chosen.options} for case, chosen in CASES.items()},
     "sdedit": {"name": "sdedit", "num_steps": 10},
     "vsd": {"name": "vsd", "learning_rate": 1e-3},
+    "hifa": {"name": "sds", "image_weight": 0.01},
+    "pgc": {"name": "sds"},
 }
+BESIDE: dict[str, dict[str, Any]] = {"pgc": {"pixel_gradient": {"policy": "norm2", "rgb": 0.1}}}
+"""Settings of the stage."""
 ALL = [
     *((rule, representation, "rgb") for rule in RULES for representation in REPRESENTATIONS),
     *((rule, representation, "normal") for rule in CASES for representation in COLORS_ALONE),
@@ -82,6 +86,7 @@ def test_five_steps_are_finite_move_the_parameters_and_are_repeated_when_resumed
             "guidance": RULES[rule] | ({"sees": sees} if sees != "rgb" else {}),
             "milestones": [{"until": 1.0, "size": 24}],
             "prompts": {"view": "perp_neg"},
+            **BESIDE.get(rule, {}),
             **REPRESENTATIONS[representation],
         },
     )

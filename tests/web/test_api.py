@@ -13,7 +13,7 @@ from dreamlab.core.config import load_yaml
 from dreamlab.core.run_folder import write_text
 from dreamlab.jobs import state
 from dreamlab.jobs.queue import actions
-from dreamlab.web.listing import Listing
+from dreamlab.web import listing
 from dreamlab.web.views import JobView
 
 JOBS = "/api/v1/jobs"
@@ -355,6 +355,7 @@ def test_a_damaged_run_is_shown_as_failed_and_harms_no_other(web, new_run):
 def test_a_list_asked_for_again_is_answered_without_the_application_until_something_changes(
     web, service, new_run, monkeypatch
 ):
+    monkeypatch.setattr(listing, "REFRESH_SECONDS", 600.0)
     run = new_run("asked again", state="done")
     url = f"{JOBS}?words=asked+again&limit=3"
     first = web.get(url)
@@ -367,8 +368,10 @@ def test_a_list_asked_for_again_is_answered_without_the_application_until_someth
     service.act(run, "favourite")
     assert web.get(url).json()["jobs"][0]["favourite"]
     new_run("asked again, another")
+    service.listing.has_changed()
     assert web.get(url).json()["total"] == 2
     refusal(web.get(f"{url}&limit=x"), 400)
+    service.listing.has_changed()
 
 
 def test_only_the_name_of_a_run_is_a_short_way_to_its_record(web, service, new_run):
@@ -383,17 +386,17 @@ def test_only_the_name_of_a_run_is_a_short_way_to_its_record(web, service, new_r
 def test_a_change_during_a_look_at_the_folders_is_seen_by_the_next_one(
     service, new_run, monkeypatch
 ):
-    listing = Listing(service.runs)
-    refresh = listing.index.refresh
-    waiting = listing.count().get("queued", 0)
+    runs = listing.Listing(service.runs)
+    refresh = runs.index.refresh
+    waiting = runs.count().get("queued", 0)
 
     def refresh_slowly() -> None:
         refresh()
         new_run("came meanwhile")
-        listing.has_changed()
+        runs.has_changed()
 
     with monkeypatch.context() as patched:
-        patched.setattr(listing.index, "refresh", refresh_slowly)
-        listing.has_changed()
-        listing.count()
-    assert listing.count()["queued"] == waiting + 1
+        patched.setattr(runs.index, "refresh", refresh_slowly)
+        runs.has_changed()
+        runs.count()
+    assert runs.count()["queued"] == waiting + 1

@@ -344,7 +344,8 @@ def test_rows_that_were_changed_since_they_were_checked_are_not_queued(service):
 
 
 def test_rows_are_queued_once_though_two_servers_go_on_with_them(service):
-    identity = batch_record.begin(service, "two servers", [batch_record.Batched("a ball")])
+    good = batch_record.Batched("a ball", recipe="toybox", quality="draft")
+    identity = batch_record.begin(service, "two servers", [good])
     path = batch_record._path(service, identity).with_suffix(".lock")
     with lock.hold(path):  # as the other server does
         (row,) = batch_record.queue_rows(service, identity)

@@ -342,7 +342,7 @@ def test_a_page_of_the_gallery_that_is_gone_gives_way_to_the_last_one(service):
         queued_run(service.runs, "a red ball", seed)
     names = ("gallery", "known", "where", "back", "on", "page")
     for name in names:
-        setattr(page, name, None)
+        setattr(page, name, gr.HTML())
     filters = ("", "", "newest", False)
     cards, known, where, back, on, number = page.show(*filters, 3, "")
     assert "Page 2 of 2" in where and cards.count("<article") == 1 and number == 1

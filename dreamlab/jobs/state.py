@@ -183,7 +183,8 @@ def begin(folder: RunFolder, device: str = "", *, is_queued: bool = False) -> Jo
         is_queued: whether a worker of the queue runs it; if not, the run leaves the queue, and what
             was asked of it before no longer counts.
     """
-    for remains in folder.root.glob(".job.json.*.part*"):
+    # what a process that was killed had half written; only who holds the run writes these
+    for remains in (*folder.root.glob(".job.json.*.part*"), *folder.root.glob("*/.*.part*")):
         remains.unlink(missing_ok=True)
     job = read_record(folder) if folder.job.exists() else create(folder)
     if not is_queued:

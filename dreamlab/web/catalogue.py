@@ -1,8 +1,8 @@
 """The recipes that come with dreamlab, as cards show them."""
 
 import functools
-from typing import Any
 
+from dreamlab.core.config import Plain
 from dreamlab.jobs.recipe_files import QUALITIES, RecipeFile, list_recipes, read_recipe
 from dreamlab.web.views import RecipeView
 
@@ -18,10 +18,8 @@ def all_recipes() -> tuple[RecipeView, ...]:
 
 def _view(name: str, recipe: RecipeFile) -> RecipeView:
     def names(part: str) -> str:
-        found: list[Any] = []
-        for stage in recipe.stages.values():
-            found.append((DEFAULT_STAGE | stage).get(part, {}).get("name", ""))
-        return " → ".join(found)
+        stages: list[Plain] = [DEFAULT_STAGE | stage for stage in recipe.stages.values()]
+        return " → ".join(stage.get(part, {}).get("name", "") for stage in stages)
 
     return RecipeView(
         name=name,

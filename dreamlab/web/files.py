@@ -73,9 +73,13 @@ def list_files(folder: RunFolder) -> list[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    for item in os.scandir(folder):
-        if not item.name.startswith(".") and item.is_file(follow_symlinks=False):
-            yield folder / item.name
+    try:
+        with os.scandir(folder) as found:
+            for item in found:
+                if not item.name.startswith(".") and item.is_file(follow_symlinks=False):
+                    yield folder / item.name
+    except OSError:
+        return  # removed meanwhile
 
 
 def find_file(folder: RunFolder, path: str) -> Path:
@@ -103,10 +107,10 @@ def zipped(folder: RunFolder) -> Iterator[bytes]:
         for path in list_files(folder):
             name = f"{folder.root.name}/{path.relative_to(folder.root).as_posix()}"
             try:
+                info = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
                 source = open(path, "rb")
             except OSError:
                 continue  # removed meanwhile
-            info = zipfile.ZipInfo.from_file(path, name)
             with source, archive.open(info, "w", force_zip64=True) as packed:
                 while chunk := source.read(CHUNK):
                     packed.write(chunk)

@@ -4,9 +4,10 @@ Looking at all folders takes long where there are thousands, so the table of run
 date at most once a second, and a page of it that was asked for before is not searched again.
 """
 
+import math
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +25,8 @@ REFRESH_SECONDS = 1.0
 REFRESH_SHARE = 0.05
 """Most of its time that is spent looking at all folders."""
 REMEMBERED_PAGES = 100
+Asked = tuple[str, tuple[str, ...], bool, str, int, int]
+"""Words, states, whether favourites alone, order, offset and limit of a search."""
 
 
 class Listing:
@@ -33,9 +36,9 @@ class Listing:
         """Look at nothing yet; `queue_max` runs may wait (none: any number)."""
         self.index, self.queue_max = Index(runs), queue_max
         self._refreshing, self._queueing = threading.Lock(), threading.Lock()
-        self._fresh_until = 0.0
+        self._begun = self._changed = self._fresh_until = -math.inf  # of the last look
         self._generation = 0  # of the table
-        self._pages = Memory[Hashable, Page](REMEMBERED_PAGES)
+        self._pages = Memory[tuple[int, Asked], Page](REMEMBERED_PAGES)
 
     def search(
         self,
@@ -57,7 +60,7 @@ class Listing:
                 f"the search has {len(words)} characters.", f"use at most {MAX_WORDS}."
             )
         self._refresh()
-        asked = (self._generation, words, tuple(states), favourites, order, offset, limit)
+        asked = self._generation, (words, tuple(states), favourites, order, offset, limit)
         page = self._pages.get(asked)
         if page is None:
             page = self.index.search(
@@ -72,14 +75,18 @@ class Listing:
             self._pages.put(asked, page)
         return page
 
+    def known(self, asked: Asked) -> Page | None:
+        """Return what `search` has returned for these words and so on, if that is still so."""
+        return self._pages.get((self._generation, asked)) if self._is_fresh() else None
+
     def count(self) -> dict[str, int]:
         """Return how many runs there are in each state."""
         self._refresh()
         return self.index.count(refresh=False)
 
     def has_changed(self) -> None:
-        """Look at the folders anew the next time."""
-        self._fresh_until = 0.0
+        """Look at the folders anew the next time; a look that has begun before does not count."""
+        self._changed = time.monotonic()
 
     @contextmanager
     def room_in_queue(self) -> Iterator[None]:
@@ -102,13 +109,17 @@ class Listing:
 
     def _refresh(self) -> None:
         """Bring the table of runs up to date, unless it was a moment ago."""
-        if time.monotonic() < self._fresh_until:
+        if self._is_fresh():
             return
         with self._refreshing:
-            begin = time.monotonic()
-            if begin < self._fresh_until:
+            if self._is_fresh():
                 return
+            begin = time.monotonic()
             self.index.refresh()
             self._generation += 1
             end = time.monotonic()
+            self._begun = begin
             self._fresh_until = end + max(REFRESH_SECONDS, (end - begin) / REFRESH_SHARE)
+
+    def _is_fresh(self) -> bool:
+        return self._begun > self._changed and time.monotonic() < self._fresh_until

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, TypeVar
 
 import psutil
 
@@ -38,6 +39,7 @@ from dreamlab.jobs import state
 from dreamlab.jobs.state import Job
 from dreamlab.web.service import API
 
+T = TypeVar("T")
 PERIOD = 1.0
 """Seconds between two requests of a client."""
 LIST_SHARE = 0.1
@@ -108,7 +110,7 @@ class Load:
     list_ms: list[float] = field(default_factory=list)
     """Of each request for the list."""
     failures: int = 0
-    """Requests that were not answered with 200."""
+    """Requests that were not answered, or not with 200."""
     server_seconds: float = 0.0
     """CPU time of the server while the clients polled."""
     client_seconds: float = 0.0
@@ -179,12 +181,9 @@ def measure(
             return _load(port, server, made, clients, seconds)
         with at_training(folder) as trainee:
             made.append(trainee.run)
-            before, cores_alone = trainee.watch(lambda: time.sleep(seconds))
-            loads: list[Load] = []
-            poll = lambda: loads.append(_load(port, server, made, clients, seconds))  # noqa: E731
-            beside, cores_beside = trainee.watch(poll)
-            after, _ = trainee.watch(lambda: time.sleep(seconds))
-    (load,) = loads
+            before, cores_alone, _ = trainee.watch(time.sleep, seconds)
+            beside, cores_beside, load = trainee.watch(_load, port, server, made, clients, seconds)
+            after, _, _ = trainee.watch(time.sleep, seconds)
     load.training = Training(before, beside, after, cores_alone, cores_beside)
     return load
 
@@ -253,17 +252,17 @@ class Trainee:
     def __init__(self, run: RunFolder, process: psutil.Process) -> None:
         self.run, self.process = run, process
 
-    def watch(self, wait: Callable[[], object]) -> tuple[float, float]:
-        """Return its steps a second, and how many cores it uses, while a function runs."""
+    def watch(self, act: Callable[..., T], *values: Any) -> tuple[float, float, T]:
+        """Return its steps a second and the cores it uses while `act` runs, and what that gives."""
         begin, cpu = time.time(), cpu_seconds(self.process)
-        wait()
+        result = act(*values)
         end = time.time()
         cores = (cpu_seconds(self.process) - cpu) / (end - begin)
         steps = [e for e in self.run.read_events() if e["kind"] == "step" and e["time"] >= begin]
         if len(steps) < 2:
             raise MissingError("the training makes no steps.", "poll for longer, --seconds 60.")
         first, last = steps[0], steps[-1]
-        return (last["step"] - first["step"]) / (last["time"] - first["time"]), cores
+        return (last["step"] - first["step"]) / (last["time"] - first["time"]), cores, result
 
 
 @contextmanager
@@ -313,7 +312,7 @@ class _Client(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.closed = self.loop.create_future()
         self.transport: asyncio.Transport | None = None
-        self.is_list, self.begun, self.content = False, 0.0, b""
+        self.is_list, self.is_waiting, self.begun, self.content = False, False, 0.0, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -321,6 +320,7 @@ class _Client(asyncio.Protocol):
         self.loop.call_later(PERIOD * self.chance.random(), self.ask)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.load.failures += self.is_waiting
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -332,14 +332,14 @@ class _Client(asyncio.Protocol):
             return
         self.is_list = self.chance.random() < LIST_SHARE
         path = "/jobs?limit=20" if self.is_list else f"/jobs/{self.chance.choice(self.names)}"
-        self.content, self.begun = b"", time.perf_counter()
+        self.is_waiting, self.content, self.begun = True, b"", time.perf_counter()
         self.transport.write(f"GET {API}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         self.content += data
         head, blank, body = self.content.partition(b"\r\n\r\n")
         if blank and len(body) >= int(LENGTH.findall(head)[0]):
-            took = time.perf_counter() - self.begun
+            self.is_waiting, took = False, time.perf_counter() - self.begun
             (self.load.list_ms if self.is_list else self.load.record_ms).append(took * 1e3)
             self.load.failures += b" 200 " not in head.split(b"\r\n", 1)[0]
             self.loop.call_later(max(0.0, PERIOD - took), self.ask)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder
-from dreamlab.jobs import state
+from dreamlab.jobs import lock, state
 from dreamlab.web.errors import NotFoundError
 from dreamlab.web.memory import Memory
 from dreamlab.web.progress import Head, last_step, position, read_head
@@ -18,15 +18,14 @@ from dreamlab.web.views import JobView
 
 REMEMBERED = 2000
 """Runs of which the last view is kept."""
-RUNNING = state.Job(state="running")
 
 
 class Looking:
-    """Reads runs; may be used by any number of threads."""
+    """Reads the runs of one folder; may be used by any number of threads."""
 
-    def __init__(self, url: Callable[[RunFolder], str]) -> None:
+    def __init__(self, runs: Path, url: Callable[[RunFolder], str]) -> None:
         """Read nothing yet; `url` gives the address of a run's record."""
-        self._url = url
+        self._runs, self._url = str(runs), url
         self._views = Memory[str, tuple[Hashable, JobView]](REMEMBERED)
         self._heads = Memory[str, tuple[int, Head]](REMEMBERED)
 
@@ -36,33 +35,35 @@ class Looking:
         Raises:
             NotFoundError: it was deleted.
         """
-        job = self.unchanged(folder.root)
+        name = folder.root.name
+        job = self.unchanged(name)
         if job is not None:
             return job
-        name = folder.root.name
         try:
-            mark = _mark(folder.root)  # before it is read: what changes meanwhile is seen next time
+            mark = self._mark(name)  # before it is read: what changes meanwhile is seen next time
             job = self._look(folder)
         except OSError:
             raise NotFoundError(
                 f"there is no run {name[:80]!r} any more.", "see the list."
             ) from None
-        self._views.put(str(folder.root), (mark, job))
+        self._views.put(name, (mark, job))
         return job
 
-    def unchanged(self, root: Path) -> JobView | None:
+    def unchanged(self, name: str) -> JobView | None:
         """Return what `describe` has last returned for a run, if that is still so.
 
-        This is asked for more often than anything else.
+        This is asked for more often than anything else, and with any text for a name: what no
+        run was opened by is not known here, and not looked for.
         """
-        kept = self._views.get(str(root))
+        kept = self._views.get(name)
         try:
-            if kept is None or kept[0] != _mark(root):
+            if kept is None or kept[0] != self._mark(name):
                 return None
         except OSError:
             return None
         job = kept[1]
-        return job if job.state != "running" or state.is_alive(RunFolder(root), RUNNING) else None
+        is_so = job.state != "running" or lock.is_held(RunFolder(Path(self._runs, name)).lock)
+        return job if is_so else None
 
     def _look(self, folder: RunFolder) -> JobView:
         try:
@@ -104,12 +105,12 @@ class Looking:
             self._heads.put(folder.root.name, kept)
         return kept[1]
 
-
-def _mark(root: Path) -> Hashable:
-    """Return what changes whenever a run does."""
-    job = os.stat(f"{root}/job.json")
-    try:
-        events = os.stat(f"{root}/events.jsonl").st_size
-    except FileNotFoundError:
-        events = 0
-    return job.st_mtime_ns, job.st_ino, events, os.path.exists(f"{root}/favourite")
+    def _mark(self, name: str) -> Hashable:
+        """Return what changes whenever a run does."""
+        root = f"{self._runs}/{name}"
+        job = os.stat(f"{root}/job.json")
+        try:
+            events = os.stat(f"{root}/events.jsonl").st_size
+        except FileNotFoundError:
+            events = 0
+        return job.st_mtime_ns, job.st_ino, events, os.path.exists(f"{root}/favourite")

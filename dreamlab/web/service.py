@@ -69,7 +69,7 @@ class Service:
         self.listing = Listing(self.runs, queue_max)
         self.search = self.listing.search
         """Find runs."""
-        self._looking = Looking(self.url)
+        self._looking = Looking(self.runs, self.url)
 
     def close(self) -> None:
         """End the child process; runs go on."""
@@ -149,7 +149,7 @@ class Service:
 
     def unchanged(self, name: str) -> JobView | None:
         """Return what `describe` has last returned for a run, if that is still so."""
-        return self._looking.unchanged(self.runs / name)
+        return self._looking.unchanged(name)
 
     def act(self, folder: RunFolder, action: Action) -> RunFolder:
         """Do something with a run; return it, or the new one that it was copied to.

@@ -219,6 +219,17 @@ def test_a_bad_row_of_a_batch_says_why_and_harms_no_other(server, open_page):
     assert page.locator("#batch-table .badge-failed").count() == 1
 
 
+def test_rows_that_are_typed_outlive_a_refresh(open_page):
+    page = open_page("batch")
+    page.get_by_label("CSV").check()
+    rows = "prompt,seed\na red ball & a cone #1,3\n"
+    page.locator("#rows textarea").fill(rows)
+    wait_until(lambda: "cone" in page.url and "csv" in page.url)
+    page.reload()
+    wait_until(lambda: page.locator("#rows textarea").input_value() == rows)
+    assert page.get_by_label("CSV").is_checked()
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_no_page_is_wider_than_the_screen_or_has_fields_without_names(

@@ -202,3 +202,15 @@ def test_a_damaged_record_is_refused_with_the_fix(folder, text):
 def test_the_record_is_plain_json(folder):
     state.create(folder)
     assert json.loads(folder.job.read_text())["state"] == "queued"
+
+
+def test_whoever_begins_a_run_clears_what_a_killed_process_had_half_written(folder):
+    state.create(folder)
+    halves = [folder.checkpoints / ".last.safetensors.1-2.part", folder.exports / ".a.1-2.part.glb"]
+    for half in (*halves, folder.checkpoints / "last.safetensors"):
+        half.parent.mkdir(exist_ok=True)
+        half.touch()
+    with state.held(folder):
+        state.begin(folder)
+    assert not any(half.exists() for half in halves)
+    assert (folder.checkpoints / "last.safetensors").exists()

@@ -13,6 +13,7 @@ from dreamlab.core.config import load_yaml
 from dreamlab.core.run_folder import write_text
 from dreamlab.jobs import state
 from dreamlab.jobs.queue import actions
+from dreamlab.web import listing
 from dreamlab.web.views import JobView
 
 JOBS = "/api/v1/jobs"
@@ -349,3 +350,53 @@ def test_a_damaged_run_is_shown_as_failed_and_harms_no_other(web, new_run):
     job = web.get(f"{JOBS}/{run.root.name}").json()
     assert job["state"] == "failed" and "cannot be read" in job["reason"] and job["fix"]
     assert web.get(f"{JOBS}?limit=200").status_code == 200
+
+
+def test_a_list_asked_for_again_is_answered_without_the_application_until_something_changes(
+    web, service, new_run, monkeypatch
+):
+    monkeypatch.setattr(listing, "REFRESH_SECONDS", 600.0)
+    run = new_run("asked again", state="done")
+    url = f"{JOBS}?words=asked+again&limit=3"
+    first = web.get(url)
+    assert first.json()["total"] == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "search", lambda *_, **__: pytest.fail("went to the application"))
+        again = web.get(url)
+    assert again.content == first.content
+    assert again.headers["content-type"] == first.headers["content-type"]
+    service.act(run, "favourite")
+    assert web.get(url).json()["jobs"][0]["favourite"]
+    new_run("asked again, another")
+    service.listing.has_changed()
+    assert web.get(url).json()["total"] == 2
+    refusal(web.get(f"{url}&limit=x"), 400)
+    service.listing.has_changed()
+
+
+def test_only_the_name_of_a_run_is_a_short_way_to_its_record(web, service, new_run):
+    run = new_run(state="done")
+    name = run.root.name
+    assert web.get(f"{JOBS}/{name}").status_code == 200
+    for other in (f"{name}/", f"./{name}", f"{name}/.", str(run.root)):
+        assert service.unchanged(other) is None, other
+    assert service.unchanged(name) is not None
+
+
+def test_a_change_during_a_look_at_the_folders_is_seen_by_the_next_one(
+    service, new_run, monkeypatch
+):
+    runs = listing.Listing(service.runs)
+    refresh = runs.index.refresh
+    waiting = runs.count().get("queued", 0)
+
+    def refresh_slowly() -> None:
+        refresh()
+        new_run("came meanwhile")
+        runs.has_changed()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.index, "refresh", refresh_slowly)
+        runs.has_changed()
+        runs.count()
+    assert runs.count()["queued"] == waiting + 1

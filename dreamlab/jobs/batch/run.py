@@ -15,6 +15,7 @@ that it takes a fixed share of the time.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dreamlab.core.errors import InputError
@@ -145,7 +146,8 @@ class _Batch:
         made = {entry.root.name: entry for entry in entries}
         for row in self.waiting:
             if row.name in made and made[row.name].state == "failed":
-                actions.resume(RunFolder(made[row.name].root))
+                with suppress(InputError):  # damaged, which the results say, or in use
+                    actions.resume(RunFolder(made[row.name].root))
         self.waiting = [row for row in self.waiting if row.name not in made]
 
     def _queue_more(self) -> None:

@@ -6,13 +6,11 @@ import, later ones a fraction of one. A child that has died is started anew with
 """
 
 import json
-import os
-import select
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +138,6 @@ class Desk:
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                bufsize=0,
                 start_new_session=True,  # Ctrl-C is the server's; the child ends with its input
             )
         return self._process
@@ -149,29 +146,28 @@ class Desk:
         """Send a line and return the one that comes back.
 
         Raises:
-            OSError: the child is gone, or says nothing.
+            OSError: the child is gone, or was killed because it neither listens nor answers.
         """
         assert process.stdin is not None and process.stdout is not None
-        view = memoryview(line)
-        while view:
-            view = view[process.stdin.write(view) :]
-        read, deadline = b"", time.monotonic() + SECONDS
-        while not read.endswith(b"\n"):
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([process.stdout], [], [], left)[0]:
-                raise TimeoutError
-            part = os.read(process.stdout.fileno(), 1 << 16)
-            if not part:
-                raise BrokenPipeError
-            read += part
-        return read
+        patience = threading.Timer(SECONDS, process.kill)
+        patience.start()
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        finally:
+            patience.cancel()
+        if not answer.endswith(b"\n"):
+            raise BrokenPipeError
+        return answer
 
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
+        with suppress(OSError):  # what it did not read
+            process.stdin.close()
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

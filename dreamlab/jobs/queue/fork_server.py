@@ -17,6 +17,7 @@ lose their leash (see `worker`), hand their runs back, and count as ended.
 """
 
 import atexit
+import errno
 import gc
 import importlib
 import json
@@ -29,7 +30,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import count
 from types import ModuleType
@@ -39,10 +40,11 @@ from dreamlab.jobs.queue.process import Ring, phrase
 
 COMMAND = (sys.executable, "-m", "dreamlab.jobs.queue.fork_server")
 MAX_BYTES = 1 << 17
-"""Of a packet; the kernel takes somewhat more."""
+"""Of a packet; the kernel takes somewhat more, of which the other end would read a part."""
 LOST = 1
 """Exit status of a process of which nobody knows how it ends."""
 KILL_SECONDS = 10.0
+"""In which a process that was killed is gone, unless its system keeps it."""
 _servers: dict[str, "ForkServer"] = {}
 _lock = threading.Lock()
 
@@ -101,6 +103,8 @@ class ForkServer:
         process = self._processes[number] = ForkedProcess(self, number, leash)
         try:
             packet = json.dumps({"number": number, **request}).encode()
+            if len(packet) > MAX_BYTES:
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
             socket.send_fds(self._line, [packet], [theirs, output])
         except OSError:
             process.end(LOST)
@@ -122,7 +126,6 @@ class ForkServer:
         """End the server; its processes lose their leash."""
         with suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
-        self._server.wait()
         self._listener.join()
         self._line.close()
 
@@ -136,6 +139,7 @@ class ForkServer:
         self.is_lost = True
         for process in list(self._processes.values()):
             process.end(LOST, "the process that had forked its process is gone")
+        self._server.wait()
 
 
 class ForkedProcess:
@@ -168,7 +172,7 @@ class ForkedProcess:
 
     def kill(self) -> None:
         self._server.signal(self._number, signal.SIGKILL)
-        self._code.result(KILL_SECONDS)
+        wait([self._code], KILL_SECONDS)
 
     def reason(self) -> str:
         return self._reason
@@ -280,8 +284,12 @@ def carry_out(module: ModuleType, arguments: list[str]) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process without tearing down what it shares with others: it would be copied."""
-    threading._shutdown()  # type: ignore  # waits for threads, as multiprocessing does
+    """End this process without tearing down what it shares with others: it would be copied.
+
+    Of what is public, only the interpreter's own end waits for threads, those of thread pools too,
+    and that tears down; so this calls what it calls, as the children of `multiprocessing` do.
+    """
+    threading._shutdown()  # type: ignore
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,20 +10,21 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dreamlab.core.config import load_yaml
 from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs import state
 from dreamlab.jobs.state import STATES, Job, State
 
 NAME = ".index.sqlite"
-VERSION = 1
+VERSION = 2
 COLUMNS = (
     ("name", "TEXT PRIMARY KEY"),
-    ("changed", "INTEGER"),  # of job.json, ns
+    ("changed", "TEXT"),  # of job.json: time in ns, which is the same for a tick, and inode
     ("state", "TEXT"),
     ("is_orphan", "INTEGER"),  # recorded as running by a process that is gone
     ("prompt", "TEXT"),
@@ -238,8 +239,8 @@ class Index:
                 table.executemany(f"INSERT OR REPLACE INTO runs VALUES ({marks})", fresh)
                 table.execute("COMMIT")
 
-    def _folders(self) -> Iterator[tuple[str, int, bool]]:
-        """Name the runs, with the time at which their job.json was changed, ns, and favourites.
+    def _folders(self) -> Iterator[tuple[str, str, bool]]:
+        """Name the runs, with what changes whenever their job.json does, and favourites.
 
         There may be thousands, and all are looked at: plain strings take a tenth of the time that
         a `RunFolder` does.
@@ -249,13 +250,14 @@ class Index:
                 if item.name.startswith("."):
                     continue
                 try:
-                    changed = os.stat(f"{item.path}/job.json").st_mtime_ns
+                    job = os.stat(f"{item.path}/job.json")
                 except OSError:
                     continue  # no run, or gone by now
+                changed = f"{job.st_mtime_ns} {job.st_ino}"
                 yield item.name, changed, os.path.exists(f"{item.path}/favourite")
 
 
-def _row(folder: RunFolder, changed: int, is_marked: bool) -> tuple[Any, ...] | None:
+def _row(folder: RunFolder, changed: str, is_marked: bool) -> tuple[Any, ...] | None:
     try:
         record = state.read_record(folder)
         job = state.read(folder) if record.state == "running" else record
@@ -277,10 +279,6 @@ def _row(folder: RunFolder, changed: int, is_marked: bool) -> tuple[Any, ...] | 
 
 def _described(folder: RunFolder, job: Job) -> Job:
     """Fill in what runs of earlier versions say in their config.yaml alone."""
-    from dataclasses import replace
-
-    from dreamlab.core.config import load_yaml
-
     try:
         config = load_yaml(folder.config)
     except InputError:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from dreamlab.core.run_folder import RunFolder
@@ -35,6 +35,7 @@ def router(service: Service, at_desk: AtDesk, records: Records) -> APIRouter:
 
     @api.get("/jobs", response_model=JobList, responses=documented())
     def list_jobs(
+        request: Request,
         words: Annotated[str, Query(description="Each must occur in prompt, name or recipe.")] = "",
         state: Annotated[
             list[str] | None, Query(description="Only these; several times or with commas.")
@@ -55,6 +56,10 @@ def router(service: Service, at_desk: AtDesk, records: Records) -> APIRouter:
                 found.append(records.get(RunFolder(entry.root)))
             except NotFoundError:
                 continue  # deleted since the folders were looked at
+        records.learn(
+            request.scope["query_string"],
+            (words, tuple(states), favourites, order, offset, limit),
+        )
         return Answer(records.page(page.total, found))
 
     @api.get("/jobs/{name}", response_model=JobView, responses=documented(404))

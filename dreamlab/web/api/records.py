@@ -1,10 +1,11 @@
 """The records of runs as bytes, and a short way to them.
 
-Everybody who looks at a run asks for its record about once a second, and mostly nothing has
-changed. `Records` writes a record as JSON once and keeps that until the run changes. `Shortcut`
-stands before the application and answers such a request itself as long as that holds: it looks at
-the run's files, but passes neither routes nor checks of parameters, which would cost several times
-as much. Whatever is new to it, or wrong, goes to the application as if it were not there.
+Everybody who looks at runs asks for a record, or for a list of them, about once a second, and
+mostly nothing has changed. `Records` writes a record as JSON once and keeps that until the run
+changes. `Shortcut` stands before the application and answers such a request itself as long as that
+holds: it looks at the files of the runs, but passes neither threads, routes nor checks of
+parameters, which would cost several times as much. Whatever is new to it, or wrong, goes to the
+application as if it were not there.
 
 A record has an `ETag`; who sends it back as `If-None-Match` gets 304 without a body when the record
 is the same.
@@ -18,13 +19,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.web.api.answers import encode
+from dreamlab.web.listing import Asked
 from dreamlab.web.looking import REMEMBERED
 from dreamlab.web.memory import Memory
 from dreamlab.web.service import API, Service
 from dreamlab.web.views import JobView
 
-PREFIX = f"{API}/jobs/"
+LIST = f"{API}/jobs"
+PREFIX = f"{LIST}/"
 ETAG_BYTES = 12
+REMEMBERED_QUERIES = 100
+MAX_QUERY = 1000
+"""Bytes of a query that is remembered."""
+JSON = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Records:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._written = Memory[str, Record](REMEMBERED)
+        self._asked = Memory[bytes, Asked](REMEMBERED_QUERIES)
 
     def get(self, folder: RunFolder) -> Record:
         """Return the record of a run as it is now.
@@ -61,6 +69,21 @@ class Records:
         """Return the record of a run if nothing has changed since it was last asked for."""
         view = self.service.unchanged(name)
         return None if view is None else self._write(name, view)
+
+    def learn(self, query: bytes, asked: Asked) -> None:
+        """Note what the query of an address, which was found to be in order, asks for."""
+        if len(query) <= MAX_QUERY:
+            self._asked.put(query, asked)
+
+    def remembered_page(self, query: bytes) -> bytes | None:
+        """Return the list for a query if it is known what that means, and nothing has changed."""
+        asked = self._asked.get(query)
+        page = None if asked is None else self.service.listing.known(asked)
+        if page is None:
+            return None
+        found = [self.remembered(entry.root.name) for entry in page.entries]
+        records = [record for record in found if record is not None]
+        return self.page(page.total, records) if len(records) == len(found) else None
 
     def _write(self, name: str, view: JobView) -> Record:
         record = self._written.get(name)
@@ -86,27 +109,30 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        record = self._find(scope)
-        if record is None:
+        found = self._find(scope)
+        if found is None:
             await self.app(scope, receive, send)
             return
-        headers = [(name.encode(), value.encode()) for name, value in record.headers.items()]
-        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
-        if record.etag.encode() in known:
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        headers += [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(record.body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": record.body})
+        status, headers, body = found
+        if status == 200:
+            headers = [*headers, JSON, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    def _find(self, scope: Scope) -> Record | None:
+    def _find(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Return status, headers and body of the answer to a request."""
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path == LIST:
+            body = self.records.remembered_page(scope["query_string"])
+            return None if body is None else (200, [], body)
         if not path.startswith(PREFIX):
             return None
-        return self.records.remembered(path[len(PREFIX) :])
+        record = self.records.remembered(path[len(PREFIX) :])
+        if record is None:
+            return None
+        headers = [(name.encode(), value.encode()) for name, value in record.headers.items()]
+        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+        is_known = record.etag.encode() in known
+        return (304, headers, b"") if is_known else (200, headers, record.body)

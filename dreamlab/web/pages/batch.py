@@ -1,12 +1,15 @@
 """Batch: a file of rows is checked, shown with what it takes, and queued; bad rows say why.
 
 The address names a batch that was started (batch?id=...), and its table is read from the folders.
+Rows that are typed stand in the address too, behind the #: there may be more of them than a server
+takes in an address, and this part is not sent.
 """
 
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,15 @@ a yellow duck
 """
 SECONDS = 3.0
 FORMATS_LINK = "https://github.com/dreamlab-3d/dreamlab/blob/main/docs/batches.md"
+REMEMBER = """(rows, kind) => {
+  const typed = rows ? '#' + new URLSearchParams({rows, kind}) : '';
+  history.replaceState(null, '', window.location.pathname + window.location.search + typed);
+}"""
+"""Puts the rows into the address: they outlive a refresh, a lost connection and the way back."""
+RECALL = """(rows, kind) => {
+  const typed = new URLSearchParams(window.location.hash.slice(1));
+  return [typed.get('rows') ?? rows, typed.get('kind') ?? kind];
+}"""
 GO = "(id) => { if (id) window.location.assign('batch?id=' + encodeURIComponent(id)); }"
 
 
@@ -48,7 +60,7 @@ class _Page:
     def __init__(self, service: Service) -> None:
         """Lay everything out."""
         self.service = service
-        self.read, self.identity = held([]), held("")
+        self.read, self.checked, self.identity = held([]), held(""), held("")
         about = "Many prompts at once: check them, then queue them for the night."
         html(markup.title("Batch", about))
         with gr.Row(elem_classes="columns"):
@@ -80,14 +92,21 @@ class _Page:
     def wire(self) -> None:
         """Say what follows on what."""
         table = [self.said, self.table, self.go_on]
+        form, typed = [self.text, self.kind, self.upload], [self.text, self.kind]
+        on_load(None, typed, typed, js=RECALL)
+        for field in typed:
+            field.input(None, typed, None, js=REMEMBER)
         self.check.click(
             self.look,
-            [self.text, self.kind, self.upload],
-            [self.read, self.said, self.table, self.start, self.identity],
+            form,
+            [self.read, self.checked, self.said, self.table, self.start, self.identity],
             show_progress="minimal",
         )
         started = self.start.click(
-            self.queue, [self.read, self.upload], [self.made, self.failed], show_progress="minimal"
+            self.queue,
+            [self.read, self.checked, *form],
+            [self.made, self.failed],
+            show_progress="minimal",
         )
         started.then(None, self.made, None, js=GO)
         on_load(self.begin, None, [self.identity, self.earlier, *table])
@@ -107,20 +126,23 @@ class _Page:
         try:
             found = rows_of(self.service, rows, suffix, file)
         except DreamlabError as error:
-            return [[], markup.problem(error), "", gr.Button(interactive=False), ""]
+            return [[], "", markup.problem(error), "", gr.Button(interactive=False), ""]
         start = gr.Button(interactive=any(not row.reason for row in found))
         return [
             [asdict(row) for row in found],
+            _mark(rows, suffix, file),
             summary(found),
             table_of(self.service, found),
             start,
             "",
         ]
 
-    def queue(self, found: list[Plain], file: str | None) -> tuple[str, str]:
+    def queue(self, found: list[Plain], checked: str, *form: str | None) -> tuple[str, str]:
         """Queue the rows that were checked; return the name of their batch, or what is wrong."""
-        rows = [build_settings(Batched, row) for row in found]
+        rows, file = [build_settings(Batched, row) for row in found], form[2]
         try:
+            if _mark(*form) != checked:
+                raise InputError("the rows were changed since they were checked.", "check them.")
             name = batch_record.begin(self.service, Path(file).stem if file else "rows", rows)
         except DreamlabError as error:
             return "", markup.problem(error)
@@ -146,6 +168,11 @@ class _Page:
             return [markup.problem(error), "", gr.Button(visible=False)]
         waits = any(not row.name and not row.reason for row in rows)
         return [summary(rows), table_of(self.service, rows), gr.Button(visible=waits)]
+
+
+def _mark(*form: str | None) -> str:
+    """Return what tells two forms apart."""
+    return sha256(repr(form).encode()).hexdigest()[:16]
 
 
 def rows_of(service: Service, text: str, suffix: str, file: str | None) -> list[Batched]:

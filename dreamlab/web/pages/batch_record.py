@@ -10,9 +10,9 @@ that is full. No row is queued twice, except the one during which the server was
 
 import json
 import re
-import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -21,8 +21,10 @@ from typing import Any
 from dreamlab.core.config import build
 from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.core.run_folder import slug, write_json
+from dreamlab.jobs import lock
 from dreamlab.jobs.batch.files import read_rows
 from dreamlab.jobs.batch.rows import Row
+from dreamlab.jobs.lock import BusyError
 from dreamlab.jobs.queue.desk import DeskError
 from dreamlab.jobs.queue.wish import Wish
 from dreamlab.web.errors import TooManyError
@@ -35,8 +37,6 @@ MAX_ROWS = 200
 IDENTITY = re.compile(r"[a-z0-9-]{1,80}")
 PASSING = (TooManyError, DeskError)
 """What does not lie with a row: it can be queued later."""
-_QUEUEING = threading.Lock()
-"""One event goes on with a record at a time: whoever asks twice gets no row twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,16 @@ def begin(service: Service, title: str, rows: Sequence[Batched]) -> str:
 def queue_rows(service: Service, identity: str) -> list[Batched]:
     """Queue the rows that are not queued yet and can be; a row that fails keeps its reason.
 
+    Where another page or server is at it, this leaves it to that one: no row is queued twice.
+
     Raises:
         InputError: there is no such batch.
         TooManyError: the queue is full; the rows that are left wait.
         DeskError: the process that checks settings has died; likewise.
     """
-    with _QUEUEING:
+    rows = load(service, identity)
+    queueing = _path(service, identity).with_suffix(".lock")
+    with suppress(BusyError), lock.hold(queueing, beat=False):
         rows = load(service, identity)
         for number, row in enumerate(rows):
             if row.name or row.reason:

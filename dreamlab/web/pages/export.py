@@ -85,7 +85,7 @@ class _Page:
                 label="Most triangles", value=20_000, precision=0, min_width=150, elem_id="faces"
             )
             self.texture = gr.Dropdown(
-                [(f"{size} px", size) for size in TEXTURES],
+                _sizes(1024),
                 value=1024,
                 label="Texture",
                 min_width=150,
@@ -153,7 +153,9 @@ class _Page:
         except DreamlabError:
             config = {}
         values = [config.get(key, getattr(ExportConfig(), key)) for key in ("formats", *FIELDS)]
-        return [*values, format_cards(values[0], exports.why_not_blender()), ""]
+        *others, size = values
+        texture = gr.Dropdown(_sizes(size), value=size)
+        return [*others, texture, format_cards(values[0], exports.why_not_blender()), ""]
 
     def look(
         self,
@@ -205,6 +207,11 @@ class _Page:
         except DreamlabError as error:
             return markup.problem(error)
         return ""
+
+
+def _sizes(own: int) -> list[tuple[str, int]]:
+    """List the sizes of a texture to choose from, and that which a run has."""
+    return [(f"{size} px", size) for size in sorted({*TEXTURES, own})]
 
 
 def _formats_of(event: gr.EventData) -> list[str]:

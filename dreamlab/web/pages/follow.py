@@ -5,9 +5,10 @@ Losses are those of step events, with steps counted over all stages.
 """
 
 import json
+import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dreamlab.core.run_folder import RunFolder
@@ -34,6 +35,17 @@ class Story:
     """Steps per second at the last step."""
     offset: int = 0
     """Bytes that are read."""
+
+    def copy(self) -> "Story":
+        """Return what others do not go on with."""
+        return replace(
+            self,
+            stages=dict(self.stages),
+            steps=dict(self.steps),
+            seconds=dict(self.seconds),
+            losses=list(self.losses),
+            memory=list(self.memory),
+        )
 
     def take(self, event: dict[str, Any]) -> None:
         """Add one event."""
@@ -69,30 +81,30 @@ class Follower:
         with self._lock:
             key = str(folder.root)
             story = self._stories.pop(key, None) or Story()
+            try:
+                with open(folder.events, "rb") as file:
+                    if file.seek(0, os.SEEK_END) < story.offset:  # written anew
+                        story = Story()
+                    file.seek(story.offset)
+                    content = file.read()
+            except OSError:  # there are none, or none any more
+                story, content = Story(), b""
+            _take_lines(story, content)
             self._stories[key] = story
             while len(self._stories) > MAX_FOLLOWED:
                 self._stories.popitem(last=False)
-            try:
-                size = folder.events.stat().st_size
-            except OSError:
-                self._stories[key] = Story()
-                return self._stories[key]
-            if size < story.offset:  # written anew
-                story = self._stories[key] = Story()
-            self._read_on(folder, story)
-            return story
+            return story.copy()
 
-    def _read_on(self, folder: RunFolder, story: Story) -> None:
-        with open(folder.events, "rb") as file:
-            file.seek(story.offset)
-            content = file.read()
-        whole = content.rfind(b"\n") + 1
-        story.offset += whole
-        for line in content[:whole].splitlines():
-            try:
-                story.take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue  # cut by a kill
+
+def _take_lines(story: Story, content: bytes) -> None:
+    """Add the events of complete lines; a half one is read again."""
+    whole = content.rfind(b"\n") + 1
+    story.offset += whole
+    for line in content[:whole].splitlines():
+        try:
+            story.take(json.loads(line))
+        except (ValueError, KeyError, TypeError):
+            continue  # cut by a kill
 
 
 def tail(folder: RunFolder, lines: int = 40, limit: int = 16_384) -> str:

@@ -38,11 +38,11 @@ def held(value: Any) -> gr.JSON | gr.Textbox | gr.Number:
     return gr.JSON(value, visible="hidden")
 
 
-def on_load(act: Any, inputs: Any, outputs: Any) -> Any:
-    """Do something whenever the page that is being built is opened."""
+def on_load(act: Any, inputs: Any, outputs: Any, js: str | None = None) -> Any:
+    """Do something whenever the page that is being built is opened; first `js`, in the browser."""
     page = Context.root_block
     assert page is not None
-    return page.load(act, inputs, outputs, **QUIET)
+    return page.load(act, inputs, outputs, js=js, **QUIET)
 
 
 def navigation() -> None:

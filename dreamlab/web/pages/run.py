@@ -185,7 +185,7 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
         return nothing | {"head": NO_RUN, "model": "", "state": "", "favourite": False}
     story = follower.story(folder)
     glb = glb_of(folder)
-    is_kept = job.state in ENDED and not is_being_made(folder)
+    is_kept = job.state in ENDED
     return {
         "head": head(job, story, _stages(folder), folder.image.exists()),
         "pictures": previews(folder),
@@ -327,11 +327,6 @@ def section(name: str, content: str) -> str:
 def glb_of(folder: RunFolder) -> Path:
     """Return where the model lies, once there is one."""
     return folder.exports / "model.glb"
-
-
-def is_being_made(folder: RunFolder) -> bool:
-    """Whether an export is under way, so that files may be half of the old and half of the new."""
-    return any(folder.exports.glob(".*.part*"))
 
 
 def _stages(folder: RunFolder) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from hashlib import sha256
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -103,7 +104,7 @@ class _Page:
 
     @property
     def _shown(self) -> list[gr.components.Component]:
-        return [self.gallery, self.known, self.where, self.back, self.on]
+        return [self.gallery, self.known, self.where, self.back, self.on, self.page]
 
     def _then_show(self, event: Any) -> None:
         event.then(self.show, self._filters, self._shown, **LAST)
@@ -111,15 +112,18 @@ class _Page:
     def show(
         self, text: str, of_state: str, by: str, favourites: bool, number: int, before: str
     ) -> list[Any]:
-        """Show a page of runs, unless it is what is shown already."""
+        """Show a page of runs, unless it is what is shown already; the last one if it is gone."""
         cards, total = gallery_of(self.service, text, of_state, by, favourites, number)
+        pages = max(1, -(-total // PAGE))
+        if number >= pages:
+            *shown, _ = self.show(text, of_state, by, favourites, pages - 1, before)
+            return [*shown, pages - 1]
         mark = sha256(f"{number} {total} {cards}".encode()).hexdigest()[:16]
         if mark == before:
             return [gr.skip()] * len(self._shown)
-        pages = max(1, -(-total // PAGE))
         place = f'<p class="place">Page {number + 1} of {pages}, {total} runs</p>' if total else ""
         buttons = gr.Button(visible=number > 0), gr.Button(visible=number + 1 < pages)
-        return [cards, mark, place, *buttons]
+        return [cards, mark, place, *buttons, gr.skip()]
 
     def take_card(self, event: gr.EventData) -> list[Any]:
         """Do what a button on a card says; deleting is asked about first."""
@@ -182,12 +186,13 @@ def card(service: Service, entry: Entry) -> str:
 
 def _card_buttons(entry: Entry) -> str:
     name, prompt = escape(entry.root.name), escape(entry.prompt)
+    link = f"compare?a={quote(entry.root.name)}"
     action, star = ("unfavourite", "★") if entry.is_favourite else ("favourite", "☆")
     pressed = str(entry.is_favourite).lower()
     return (
         f'<span class="card-buttons"><button type="button" data-do="{action}" data-name="{name}" '
         f'aria-label="favourite: {prompt}" aria-pressed="{pressed}">{star}</button>'
-        f'<a href="compare?a={name}" title="Compare" aria-label="compare {prompt}">⇄</a>'
+        f'<a href="{link}" title="Compare" aria-label="compare {prompt}">⇄</a>'
         f'<button type="button" data-do="delete" data-name="{name}" '
         f'aria-label="delete {prompt}">✕</button></span>'
     )

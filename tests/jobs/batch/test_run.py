@@ -223,3 +223,12 @@ def test_estimates_come_from_finished_rows_then_from_the_recipe_and_say_so(tmp_p
     told = run(rows, tmp_path, metrics=True)[0]
     assert (told["faces"], told["memory_gb"], told["seconds"]) == (100, 1.5, 99.0)
     assert told["metric.mesh.loss"] == 0.5
+
+
+def test_a_row_whose_record_is_damaged_harms_no_other(tmp_path):
+    rows = rows_of("a ball", "a cube")
+    first, _ = run(rows, tmp_path)
+    RunFolder(tmp_path / first["run"]).job.write_text("{")
+    results = run([*rows, *rows_of("a cone")], tmp_path)
+    assert [result["state"] for result in results] == ["failed", "done", "done"]
+    assert "cannot be read" in results[0]["reason"]

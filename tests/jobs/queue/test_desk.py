@@ -94,3 +94,12 @@ def test_a_real_child_queues_runs_and_is_quick_after_the_first_answer(tmp_path):
         assert len(real.settings("toybox")) > 50
     finally:
         real.close()
+
+
+def test_a_child_that_does_not_listen_is_given_up_however_long_the_question(tmp_path, monkeypatch):
+    monkeypatch.setattr(desk, "SECONDS", 0.5)
+    deaf = Desk(tmp_path, [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(DeskError, match="died"):
+        deaf.submit(Wish("x" * 500_000))
+    assert deaf._process is None
+    deaf.close()

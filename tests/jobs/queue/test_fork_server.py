@@ -139,3 +139,35 @@ def test_workers_are_forked_from_a_process_of_one_thread_without_torch():
         "assert not heavy and len(os.listdir('/proc/self/task')) == 1, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_request_that_would_arrive_in_part_is_refused_and_harms_no_other(fork):
+    size = fork_server.MAX_BYTES
+    with pytest.raises(OSError, match="too long"):
+        fork("tell", "a" * size)
+    with pytest.raises(OSError, match="too long"):
+        fork("tell", "a" * (size + size // 4))  # the kernel would take this
+    assert wait(fork("tell")) == 0
+
+
+def test_a_server_that_has_died_leaves_no_process_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=os.pathsep)
+    made = ForkServer("forked_example")
+    made._server.kill()
+    made._listener.join(LIMIT)
+    assert made.is_lost and made._server.returncode == -signal.SIGKILL
+    made.close()
+
+
+def test_a_process_that_the_system_keeps_does_not_keep_others_from_being_killed(
+    fork, server, monkeypatch
+):
+    monkeypatch.setattr(fork_server, "KILL_SECONDS", 0.1)
+    process = fork("wait")
+    server._server.send_signal(signal.SIGSTOP)  # nobody hears that it has ended
+    try:
+        process.kill()
+        assert process.poll() is None
+    finally:
+        server._server.send_signal(signal.SIGCONT)
+    assert wait(process) == -signal.SIGKILL

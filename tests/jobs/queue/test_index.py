@@ -137,3 +137,13 @@ def test_ten_thousand_runs_are_indexed_once_and_then_looked_at_quickly(index, ne
     again = time.process_time() - begin
     print(f"per run: {first / 10:.3f} ms at first, {again / 10:.4f} ms again")  # noqa: T201
     assert first < 20.0 and again < 2.0
+
+
+def test_a_record_replaced_within_a_tick_of_the_clock_is_read_again(index, new_run):
+    """Times of files stand still for some milliseconds; another file is another inode."""
+    run = new_run()
+    before = run.job.stat().st_mtime_ns
+    assert index.search().entries[0].state == "queued"
+    actions.request(run, "cancel")
+    os.utime(run.job, ns=(before, before))
+    assert index.search().entries[0].state == "cancelled"

@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from dreamlab.core.errors import InputError
+from dreamlab.jobs import lock
 from dreamlab.jobs.choices import Option, Part
 from dreamlab.web.errors import TooManyError
 from dreamlab.web.pages import (
@@ -328,3 +329,26 @@ def test_a_field_of_a_box_that_is_no_number_is_said(service):
     box = layout_form.NEW_BOX | {"prompt": "a ball", "size": ["x", 1, 1]}
     assert "size" in form.look([box]) and "alert" in form.look([box])
     assert "&quot;&gt;" in layout_form.table([box | {"prompt": '">'}])
+
+
+def test_rows_that_were_changed_since_they_were_checked_are_not_queued(service):
+    page = batch._Page.__new__(batch._Page)
+    page.service = service
+    before = batch_record.known_batches(service)
+    form = ("a ball\n", ".txt", None)
+    found, checked, *_ = page.look(*form)
+    name, failed = page.queue(found, checked, "a ball\na cone\n", ".txt", None)
+    assert not name and "changed" in failed and batch_record.known_batches(service) == before
+    name, failed = page.queue(found, checked, *form)
+    assert name and not failed and batch_record.load(service, name)[0].name
+
+
+def test_rows_are_queued_once_though_two_servers_go_on_with_them(service):
+    good = batch_record.Batched("a ball", recipe="toybox", quality="draft")
+    identity = batch_record.begin(service, "two servers", [good])
+    path = batch_record._path(service, identity).with_suffix(".lock")
+    with lock.hold(path):  # as the other server does
+        (row,) = batch_record.queue_rows(service, identity)
+    assert not row.name and not row.reason
+    (row,) = batch_record.queue_rows(service, identity)
+    assert row.name and identity in batch_record.known_batches(service)

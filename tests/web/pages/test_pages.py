@@ -5,7 +5,10 @@ import json
 import os
 import re
 import shlex
+from html import unescape
+from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 import pytest
@@ -330,3 +333,67 @@ def test_a_stage_that_one_run_alone_has_is_one_line_of_the_comparison(service):
     keys = re.findall(r"<tr><td>([\w.]+)</td>", unlike)
     assert keys == ["seed", "stages.gaussians", "stages.mesh", "stages.nerf"]
     assert "7 steps" in unlike
+
+
+def test_a_page_of_the_gallery_that_is_gone_gives_way_to_the_last_one(service):
+    page: Any = runs._Page.__new__(runs._Page)
+    page.service = service
+    for seed in range(runs.PAGE + 1):
+        queued_run(service.runs, "a red ball", seed)
+    names = ("gallery", "known", "where", "back", "on", "page")
+    for name in names:
+        setattr(page, name, gr.HTML())
+    filters = ("", "", "newest", False)
+    cards, known, where, back, on, number = page.show(*filters, 3, "")
+    assert "Page 2 of 2" in where and cards.count("<article") == 1 and number == 1
+    assert back.visible and not on.visible
+    again = page.show(*filters, 1, known)
+    assert not [each for each in again if isinstance(each, str | int)]
+
+
+def test_addresses_of_runs_hold_their_names_whatever_is_in_them(service):
+    folder = queued_run(service.runs)
+    folder.root.rename(service.runs / "100% a&b#c")
+    html, _ = runs.gallery_of(service, "", "", "newest", False, 0)
+    links = [
+        urlsplit(unescape(link)) for link in re.findall(r'href="((?:run|compare)[^"]*)"', html)
+    ]
+    found = [parse_qs(link.query) for link in links]
+    assert found == [{"name": ["100% a&b#c"]}, {"a": ["100% a&b#c"]}]
+
+
+def test_what_a_killed_export_left_behind_does_not_hide_the_result(service):
+    folder = finished_run(service.runs)
+    (folder.exports / ".model.glb.1-2.part.glb").touch()
+    seen = look(service, folder.root.name)
+    assert "12,345" in seen["result"] and "model.glb" in seen["downloads"] and seen["model"]
+
+
+def test_the_size_of_texture_that_a_run_has_can_be_chosen_again(service):
+    page: Any = export._Page.__new__(export._Page)
+    page.service = service
+    folder = finished_run(service.runs)
+    write_config(folder, export={"texture_size": 700})
+    texture = page.take(folder.root.name)[3]
+    assert texture.preprocess(700) == 700 and texture.value == 700
+
+
+def test_a_run_that_is_deleted_while_it_is_looked_at_has_no_story(service, monkeypatch):
+    folder, follower = running_run(service.runs), Follower()
+    seen = follower.story(folder)
+    assert seen.losses
+    folder.append_event("step", stage="gaussians", step=6, steps=20, loss=1.0)
+    follower.story(folder)
+    assert len(seen.losses) == 5, "who shows it has what there was when it looked"
+    stat = Path.stat
+
+    def stat_then_delete(path: Path, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        if path == folder.events:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat_then_delete)
+    follower.story(folder)
+    folder.events.unlink(missing_ok=True)
+    assert follower.story(folder).losses == []

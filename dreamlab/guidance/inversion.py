@@ -76,6 +76,24 @@ def invert(
     return latents
 
 
+def inverted(
+    prior: Prior, latents: Latents, noise: Latents, t: Times, stride: float, predict: Predict
+) -> Latents:
+    """Return z_t by inversion of z, of which only the beginning, at 0.001, has drawn noise.
+
+    Args:
+        prior: gives alpha and sigma.
+        latents: z.
+        noise: at the beginning.
+        t: where it ends.
+        stride: of the ladder.
+        predict: called once a step.
+    """
+    times = ladder(t, stride)
+    alpha, sigma = prior.alpha_sigma(times[0])
+    return invert(prior, alpha * latents + sigma * noise, times, predict)
+
+
 def _posterior_std(prior: Prior, now: Times, after: Times) -> Float[Tensor, "batch 1 1 1"]:
     """Return sqrt(v)."""
     alpha, sigma = prior.alpha_sigma(now)

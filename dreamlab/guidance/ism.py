@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance.guided import composed_noise
-from dreamlab.guidance.inversion import FIRST, Times, invert, ladder
+from dreamlab.guidance.inversion import FIRST, Times, invert, inverted
 from dreamlab.guidance.prompts import Prompts
 from dreamlab.guidance.rule import GuidedConfig, GuidedRule, Judgement, Views
 from dreamlab.guidance.weighting import Weighting
@@ -54,10 +54,7 @@ class ISM(GuidedRule[Config]):
             return composed_noise(self.prior, noisy, t, views.conditionings, {"empty": 1.0})
 
         s = (views.t - value_at(self.config.interval, views.progress)).clamp(min=FIRST)
-        times = ladder(s, self.config.stride)
-        alpha, sigma = self.prior.alpha_sigma(times[0])
-        start = alpha * views.latents + sigma * views.noise
-        z_s = invert(self.prior, start, times, e_0)
+        z_s = inverted(self.prior, views.latents, views.noise, s, self.config.stride, e_0)
         score_s = e_0(z_s, s)
         z_t = invert(self.prior, z_s, [s, views.t], lambda *_: score_s)
         return self.weighted(views, self.guided(views, z_t) - score_s)

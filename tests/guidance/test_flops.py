@@ -223,7 +223,7 @@ def test_the_encoders_weights_get_no_gradient(prior: DiffusionPrior, parts: dict
         assert parts["words"] < 1e-2 * parts["row"]
 
 
-LONG = {("sdxl", "ism"), ("sdxl", "sdi"), ("sdxl", "objects")}
+LONG = {("sdxl", "ism"), ("sdxl", "csm"), ("sdxl", "sdi"), ("sdxl", "objects")}
 """What takes minutes; it is counted at the other shapes."""
 QUICK = {"sds", "nfsd", "rfds_rev", "dds"}
 """One for each way in which rules call the denoiser; the others are counted by `-m slow`."""

@@ -255,6 +255,7 @@ def test_what_cannot_be_seen_is_refused():
     ("name", "options", "word"),
     [
         ("csd", {"negative_share": 1.5}, "negative_share"),
+        ("csd", {"stride": 0.0}, "stride"),
         ("csd", {"negative_share": {"from": 0, "to": -1}}, "negative_share"),
         ("nfsd", {"clean_below": 2.0}, "clean_below"),
         ("ssd", {"steady_below": -0.1}, "steady_below"),

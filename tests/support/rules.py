@@ -155,6 +155,22 @@ def ism(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None)
     return torch.cat(result)
 
 
+def csm(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None) -> Tensor:
+    """View by view, in a loop; strides of 0.2."""
+    result = []
+    for i in range(len(z)):
+        one, end = slice(i, i + 1), t[i : i + 1]
+        now = torch.full_like(end, 0.001)
+        noisy = scene.noisy(z[one], now, noise[one])
+        for k in range(math.ceil(float(end) / 0.2)):
+            after = torch.minimum(torch.full_like(end, 0.2 * (k + 1)), end)
+            noisy = scene.step(noisy, scene.score("", noisy, now), now, after)
+            now = after
+        difference = scene.score("cat", noisy, end) - scene.score("", noisy, end)
+        result.append(scene.weight(end)["sds"] * 3.0 * difference)
+    return torch.cat(result)
+
+
 def sdi(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None) -> Tensor:
     """View by view, in a loop; ten steps, eta 0.3, guidance -5 on the way up."""
     assert extra is not None
@@ -215,6 +231,8 @@ CASES = {
     "rfds": Case("sds", {"guidance_scale": 5.0, "weighting": "flow"}, rfds, (2,)),
     "rfds_rev": Case("rfds_rev", {"guidance_scale": 5.0}, rfds_rev, (1, 2)),
     "csd": Case("csd", {"scale": 3.0, "negative_share": 0.25}, csd, (3,)),
+    # 0.001, 0.2, 0.4, and t = 0.5
+    "csm": Case("csd", {"scale": 3.0, "stride": 0.2}, csm, (1, 1, 1, 2)),
     "bridge": Case("csd", {"negative_share": 1.0}, bridge, (2,)),
     "nfsd": Case("nfsd", {}, nfsd, (3,)),
     "ssd": Case("ssd", {}, ssd, (2,)),

@@ -1,5 +1,6 @@
 """Claims about the Python client, against a server on a real port."""
 
+import socket
 import threading
 import time
 
@@ -138,3 +139,12 @@ def test_an_address_without_a_server_says_what_to_start(monkeypatch, address):
     for url in ("", "127.0.0.1:7860", "ftp://x", "file:///etc/passwd"):
         with pytest.raises(InputError, match="no address"):
             dreamlab.Client(url)
+
+
+def test_the_body_of_an_answer_does_not_wait_until_the_head_is_acknowledged():
+    with (
+        bind(ServerSettings(port=0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -46,7 +46,9 @@ def test_gaussians_that_were_written_and_read_give_the_same_pictures(tmp_path, d
     splats, path = some(degree=degree), tmp_path / "splats.ply"
     write_splats(path, splats, ASIS)
     for before, after in zip(picture(splats), picture(read_splats(path)), strict=True):
-        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
+        difference = (after - before).abs() / (1 + before.abs())
+        # rounding moves the rim of a Gaussian, which is cut off at 1 / 255
+        assert difference.max() < 4 / 255 and (difference > 1e-4).float().mean() < 1e-3
 
 
 def test_the_properties_mean_what_other_viewers_take_them_for(tmp_path):

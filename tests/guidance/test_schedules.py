@@ -31,7 +31,8 @@ BESIDE = {
     "pixel_gradient": PixelGradientConfig,
 }
 FIXED = {
-    "ism.stride",  # decides how many evaluations a step has
+    "csd.stride",  # decide how many evaluations a step has
+    "ism.stride",
     "vsd.lora.scale",  # is part of a network
     "semantic.margin",  # sizes and angles
     "prompts.front_angle",

@@ -268,7 +268,7 @@ def test_flux_texts_are_those_of_its_pipeline(folders: dict, priors: dict):
     pipeline = FluxPipeline.from_pretrained(folders["flux"])
     tokens, pooled, _ = pipeline.encode_prompt("a cat", None, "cpu")
     ours = unpack(priors["flux"].encode_text(["a cat"]), WIDTH)
-    torch.testing.assert_close(ours, (tokens, pooled))
+    torch.testing.assert_close(ours, (tokens, pooled), atol=1e-4, rtol=1e-3)
 
 
 def test_if_texts_are_those_of_its_pipeline(folders: dict, priors: dict):

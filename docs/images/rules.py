@@ -61,7 +61,7 @@ def run(*words: str) -> None:
 
 def edit(folder: Path, path: Path) -> None:
     """Make an object, change it by `dds`, and draw both from all around."""
-    run("generate", PROMPT, "--quality", "draft", "--output", str(folder / "before"))
+    run("generate", PROMPT, "--output", str(folder / "before"))
     before = exported(folder / "before")
     edit = "stages.edit"
     settings = [f"{edit}.start_from={before}", f"{edit}.guidance.reference_prompt={PROMPT}"]

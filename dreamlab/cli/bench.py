@@ -30,6 +30,7 @@ group = typer.Typer(name="bench", help="Measure quality and speed here.", no_arg
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group.command("toybench")(toybench)
+    group.command("compare")(compare)
     group.command("ops")(ops)
     group.command("growth")(growth)
     group.command("pgc")(pgc)
@@ -77,6 +78,24 @@ def toybench(
         output.text(bench.files[0].read_text(encoding="utf-8"))
         for path in bench.files:
             output.text(str(path))
+
+
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="What `bench toybench` wrote.")
+    ],
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Put benches of prompts beside each other, over the prompts that all of them have."""
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.evaluation.tables import comparison
+        from dreamlab.evaluation.toybench import load_rows
+
+        table = comparison([load_rows(folder) for folder in folders])
+        output.event("result", table=table)
+        output.text(table)
 
 
 def ops(

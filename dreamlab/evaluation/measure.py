@@ -21,6 +21,8 @@ class Measures:
     """After alignment, world units."""
     color_error: float | None
     """After alignment, CIEDE2000; None if the two objects share no pixel."""
+    chroma_excess: float | None
+    """After alignment, CIELAB: above 0 over-saturated; None if the two objects share no pixel."""
     r_precision: float | None
     """As it stands, over 16 views, among some prompts; None without a judge."""
     facing: Facing | None
@@ -44,11 +46,13 @@ def measure(
     """
     cameras = shape_cameras()
     aligned = align(mesh, truth, cameras).apply(mesh)
+    colors = metrics.colors_of_both(aligned, truth, cameras)
     precision, facing = (None, None) if judge is None else _judged(mesh, prompt, judge, among)
     return Measures(
         silhouette_iou=metrics.silhouette_iou(aligned, truth, cameras),
         chamfer=metrics.chamfer_distance(aligned, truth),
-        color_error=metrics.color_error(aligned, truth, cameras),
+        color_error=metrics.color_error(*colors) if colors else None,
+        chroma_excess=metrics.chroma_excess(*colors) if colors else None,
         r_precision=precision,
         facing=facing,
     )

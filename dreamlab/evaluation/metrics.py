@@ -62,13 +62,14 @@ def chamfer_distance(a: Mesh, b: Mesh) -> float:
     return float(to_b.mean() + to_a.mean()) / 2
 
 
-def color_error(a: Mesh, b: Mesh, cameras: Cameras) -> float | None:
-    """Average the CIEDE2000 difference of two meshes under the same light; 0 is best.
+Lab = Float[np.ndarray, "pixels 3"]
+"""CIELAB: lightness L* in [0, 100], a* from green to red, b* from blue to yellow."""
 
-    About 1 is just noticeable, 100 is white against black. Pixels that see both meshes count;
+
+def colors_of_both(a: Mesh, b: Mesh, cameras: Cameras) -> tuple[Lab, Lab] | None:
+    """Return the colours of two meshes under the same light, at the pixels that see both.
+
     None if there is none.
-
-    Source: Sharma, Wu and Dalal 2005, "The CIEDE2000 color-difference formula".
     """
     renders = [
         render_mesh(
@@ -85,8 +86,28 @@ def color_error(a: Mesh, b: Mesh, cameras: Cameras) -> float | None:
     both = ((renders[0].alpha > 0.5) & (renders[1].alpha > 0.5))[..., 0]
     if not both.any():
         return None
-    lab_a, lab_b = (rgb2lab(render.rgb[both].numpy()) for render in renders)
-    return float(np.mean(deltaE_ciede2000(lab_a, lab_b)))
+    of_a, of_b = (rgb2lab(render.rgb[both].numpy()) for render in renders)
+    return of_a, of_b
+
+
+def color_error(a: Lab, b: Lab) -> float:
+    """Average the CIEDE2000 difference of colours; 0 is best.
+
+    About 1 is just noticeable, 100 is white against black.
+
+    Source: Sharma, Wu and Dalal 2005, "The CIEDE2000 color-difference formula".
+    """
+    return float(np.mean(deltaE_ciede2000(a, b)))
+
+
+def chroma_excess(a: Lab, truth: Lab) -> float:
+    """Return mean C*(a) - mean C*(truth), C* = sqrt(a*^2 + b*^2); 0 is best.
+
+    Above 0 colours are more saturated than the truth's, as guidance at a high scale makes them,
+    below 0 they are paler.
+    """
+    chroma, wanted = (np.linalg.norm(lab[:, 1:], axis=1) for lab in (a, truth))
+    return float(chroma.mean() - wanted.mean())
 
 
 def r_precision(

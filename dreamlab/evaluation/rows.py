@@ -1,12 +1,14 @@
 """The row of a prompt: all that is known about it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dreamlab.core.config import to_plain
+from dreamlab.core.config import build, to_plain
+from dreamlab.core.errors import InputError
 from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import Measures
-from dreamlab.evaluation.prompts import BenchPrompt
+from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,34 @@ def row_to_plain(row: Row) -> dict[str, Any]:
         "measures": _measures(row.measures) if row.measures else None,
         "truth": _measures(row.truth),
     }
+
+
+def row_from_plain(plain: Mapping[str, Any]) -> Row:
+    """Rebuild what `row_to_plain` wrote; of the report there is what a row asks of it.
+
+    Raises:
+        InputError: something is missing or of another kind, or the prompt is none of the bench's.
+    """
+    prompt = next((one for one in bench_prompts() if one.text == plain.get("prompt")), None)
+    if prompt is None:
+        raise InputError(
+            f"{plain.get('prompt')!r} is no prompt of ToyBench.", "measure the bench again."
+        )
+    return Row(
+        prompt=prompt,
+        outcome=build(Outcome, plain.get("outcome") or {}, "outcome"),
+        error=str(plain.get("error", "")),
+        report={
+            "seconds": plain.get("phase_seconds") or {},
+            "export": {"silhouette_iou": plain.get("mesh_to_render_iou")},
+        },
+        measures=_measured(plain["measures"], "measures") if plain.get("measures") else None,
+        truth=_measured(plain.get("truth") or {}, "truth"),
+    )
+
+
+def _measured(plain: Mapping[str, Any], where: str) -> Measures:
+    return build(Measures, {k: v for k, v in plain.items() if k != "janus_correct"}, where)
 
 
 def _measures(measures: Measures) -> dict[str, Any]:

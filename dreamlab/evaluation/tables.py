@@ -50,6 +50,10 @@ def _color(measures: Measures) -> float:
     return math.inf if measures.color_error is None else measures.color_error
 
 
+def _chroma(measures: Measures) -> float:
+    return math.inf if measures.chroma_excess is None else measures.chroma_excess
+
+
 QUALITIES: tuple[Quality, ...] = (
     Quality(
         "R-precision, mean",
@@ -63,6 +67,7 @@ QUALITIES: tuple[Quality, ...] = (
     Quality("silhouette IoU, median", lambda m: m.silhouette_iou, 0.0, median, "{:.3f}", "≥ 0.80"),
     Quality("Chamfer distance, median", lambda m: m.chamfer, math.inf, median, "{:.4f}", ""),
     Quality("colour error ΔE2000, median", _color, math.inf, median, "{:.1f}", ""),
+    Quality("chroma excess ΔC*, median", _chroma, math.inf, median, "{:+.1f}", ""),
 )
 COSTS: tuple[Cost, ...] = (
     Cost("mesh-to-render IoU, median", lambda r: r.mesh_to_render_iou, "{:.3f}", "≥ 0.97"),
@@ -150,6 +155,26 @@ def report(rows: Sequence[Row], title: str) -> str:
             "",
         ]
     )
+
+
+def comparison(benches: Sequence[tuple[str, Sequence[Row]]]) -> str:
+    """Return a Markdown table of benches, a line each, over the prompts that all of them have.
+
+    Args:
+        benches: of each its title and its rows; one at least.
+    """
+    common = set.intersection(*({row.prompt.text for row in rows} for _, rows in benches))
+    kept = [(title, [row for row in rows if row.prompt.text in common]) for title, rows in benches]
+    lines = _header("bench", *(one.name for one in (*QUALITIES, *COSTS)))
+    for title, rows in kept:
+        cells = [_show(figure(quality, rows), quality.form) for quality in QUALITIES]
+        cells += [_show(cost(one, rows), one.form) for one in COSTS]
+        lines.append(_line(title, *cells))
+    truth = kept[0][1]
+    ceiling = [_show(figure(one, truth, of_truth=True), one.form) for one in QUALITIES]
+    lines.append(_line("true meshes", *ceiling, *["–"] * len(COSTS)))
+    about = f"{len(common)} prompts, {len(group(truth, 'held out'))} of them held out."
+    return "\n".join([about, "", *lines, ""])
 
 
 def _figures(rows: Sequence[Row]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any, Literal
 
-from dreamlab.core.config import to_plain
+from dreamlab.core.config import build, to_plain
 from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.core.run_folder import slug, write_json, write_text
 from dreamlab.core.version import VERSION
@@ -28,7 +28,7 @@ from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.metrics import Judge
 from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
-from dreamlab.evaluation.rows import Row, row_to_plain
+from dreamlab.evaluation.rows import Row, row_from_plain, row_to_plain
 from dreamlab.export.files.reload import load_glb
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
@@ -38,6 +38,7 @@ from dreamlab.training.events import Event, Listener
 
 Objects = Literal["any", "one", "several"]
 MODEL = "model.glb"
+RESULTS = "toybench.json"
 NOT_COMPARED = ("prompts", "objects", "time_limit", "workers")
 """Settings that may change while a bench is continued."""
 
@@ -149,13 +150,12 @@ def run(
                 on_event(Event("warning", {"message": f"{prompt.text}: {row.error}"}))
             rows.append(row)
             pictures.append(picture)
-            write_json(folder / "toybench.json", results(config, rows))
+            write_json(folder / RESULTS, results(config, rows))
             on_event(Event("phase_done", {"phase": title, "seconds": outcome.seconds}))
-    write_text(folder / "toybench.md", tables.report(rows, _title(config)))
+    write_text(folder / "toybench.md", tables.report(rows, title_of(config)))
     return Bench(
         rows,
-        [folder / name for name in ("toybench.md", "toybench.json")]
-        + sheet.write(pictures, folder),
+        [folder / name for name in ("toybench.md", RESULTS)] + sheet.write(pictures, folder),
     )
 
 
@@ -231,6 +231,25 @@ def results(config: BenchConfig, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def load_rows(folder: Path) -> tuple[str, list[Row]]:
+    """Read the results of a bench: its title, and a row for each prompt.
+
+    Raises:
+        InputError: there are none, or they are damaged or of another version.
+    """
+    path = folder / RESULTS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = build(BenchConfig, content["settings"], "settings")
+        return title_of(config), [row_from_plain(row) for row in content["prompts"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, InputError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}.",
+            "give folders of `dreamlab bench toybench`; the same command measures again what one "
+            "of another version has made.",
+        ) from None
+
+
 def _claim(folder: Path, config: BenchConfig) -> None:
     """Write down the settings of a new bench, or check that they are those of the old one."""
     settings = {"version": VERSION, **to_plain(config)}
@@ -271,6 +290,7 @@ def _progress(title: str, fraction: float, part: str) -> Event:
     return Event("progress", {"phase": title, "fraction": fraction, "part": part})
 
 
-def _title(config: BenchConfig) -> str:
+def title_of(config: BenchConfig) -> str:
+    """Return what was generated, in a line."""
     changes = f", {' '.join(config.overrides)}" if config.overrides else ""
     return f"recipe {config.recipe}, quality {config.quality}, seed {config.seed}{changes}"

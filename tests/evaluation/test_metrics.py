@@ -14,7 +14,9 @@ from dreamlab.evaluation import metrics
 from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.metrics import (
     chamfer_distance,
+    chroma_excess,
     color_error,
+    colors_of_both,
     facing,
     r_precision,
     silhouette_iou,
@@ -34,10 +36,16 @@ def mug() -> Mesh:
     return true_mesh(parse_prompt("a striped red and white mug"), resolution=64)
 
 
+def error_between(a: Mesh, b: Mesh) -> float:
+    seen = colors_of_both(a, b, shape_cameras())
+    assert seen is not None
+    return color_error(*seen)
+
+
 def test_a_mesh_is_equal_to_itself(mug: Mesh) -> None:
     assert silhouette_iou(mug, mug, shape_cameras()) == 1.0
     assert chamfer_distance(mug, mug) < 1e-6
-    assert color_error(mug, mug, shape_cameras()) == pytest.approx(0.0, abs=1e-4)
+    assert error_between(mug, mug) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_iou_of_a_sphere_and_its_inscribed_cube_is_between_the_extreme_projections() -> None:
@@ -83,7 +91,7 @@ def test_color_error_of_greys_is_the_formula(monkeypatch: pytest.MonkeyPatch) ->
     l1, l2 = lightness(first), lightness(second)
     middle = ((l1 + l2) / 2 - 50) ** 2
     expected = (l2 - l1) / (1 + 0.015 * middle / math.sqrt(20 + middle))
-    found = color_error(sphere(0.5, (first,) * 3), sphere(0.5, (second,) * 3), shape_cameras())
+    found = error_between(sphere(0.5, (first,) * 3), sphere(0.5, (second,) * 3))
     assert found == pytest.approx(expected, rel=1e-3)
 
 
@@ -95,23 +103,41 @@ def test_exchanged_colors_are_an_error_though_the_palette_is_the_same() -> None:
         )
         return joined(*balls)
 
-    same = color_error(two(RED, BLUE), two(RED, BLUE), shape_cameras())
-    exchanged = color_error(two(BLUE, RED), two(RED, BLUE), shape_cameras())
+    same = error_between(two(RED, BLUE), two(RED, BLUE))
+    exchanged = error_between(two(BLUE, RED), two(RED, BLUE))
     assert same == pytest.approx(0.0, abs=1e-4)
-    assert exchanged is not None and exchanged > 20
+    assert exchanged > 20
 
 
 def test_only_pixels_of_both_meshes_count_for_color() -> None:
     small, large = sphere(0.3, GREEN), sphere(0.6, GREEN)
-    found = color_error(small, large, shape_cameras())
-    assert found is not None and found < 6
+    found = error_between(small, large)
+    assert found < 6
     a, b = moved(sphere(0.1), 1.0, (0, 0, 0.6)), moved(sphere(0.1), 1.0, (0, 0, -0.6))
-    assert color_error(a, b, shape_cameras()) is None
+    assert colors_of_both(a, b, shape_cameras()) is None
 
 
 def test_white_on_white_is_still_seen() -> None:
-    found = color_error(sphere(0.5, WHITE), sphere(0.5, RED), shape_cameras())
-    assert found is not None and found > 20
+    found = error_between(sphere(0.5, WHITE), sphere(0.5, RED))
+    assert found > 20
+
+
+def test_paint_that_is_too_strong_has_an_excess_of_chroma_and_pale_paint_a_lack() -> None:
+    def excess(mesh: Mesh) -> float:
+        seen = colors_of_both(mesh, sphere(0.5, (0.7, 0.4, 0.4)), shape_cameras())
+        assert seen is not None
+        return chroma_excess(*seen)
+
+    assert excess(sphere(0.5, (0.7, 0.4, 0.4))) == pytest.approx(0.0, abs=1e-4)
+    assert excess(sphere(0.5, (0.9, 0.1, 0.1))) > 10
+    assert excess(sphere(0.5, (0.5, 0.5, 0.5))) < -10
+
+
+def test_chroma_excess_is_the_formula() -> None:
+    grey = np.array([[50.0, 0.0, 0.0], [60.0, 0.0, 0.0]])
+    paint = np.array([[50.0, 3.0, 4.0], [60.0, -6.0, 8.0]])
+    assert chroma_excess(paint, grey) == pytest.approx(7.5)
+    assert chroma_excess(grey, paint) == pytest.approx(-7.5)
 
 
 def test_r_precisions_of_all_prompts_share_the_views_out() -> None:

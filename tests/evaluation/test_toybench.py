@@ -12,7 +12,8 @@ from shapes import fake_done_prompt
 from dreamlab.core.errors import InputError
 from dreamlab.evaluation.child import Outcome, write_outcome
 from dreamlab.evaluation.prompts import bench_prompts
-from dreamlab.evaluation.toybench import Bench, BenchConfig, assess, prompt_folder, run
+from dreamlab.evaluation.tables import summary
+from dreamlab.evaluation.toybench import Bench, BenchConfig, assess, load_rows, prompt_folder, run
 from dreamlab.priors.toybox.judge.network import FOLDER, load_judge
 from dreamlab.training.events import Event
 
@@ -70,6 +71,25 @@ def test_results_are_written(finished: tuple[Path, Bench, list[Event]]) -> None:
     assert "no prior here" in table and "an orange flower" in table
     with Image.open(folder / "sheet-seen.png") as sheet:
         assert sheet.width > 8 * 96 and sheet.height >= 96
+
+
+def test_results_are_read_back_as_they_were(finished: tuple[Path, Bench, list[Event]]) -> None:
+    folder, bench, _ = finished
+    title, rows = load_rows(folder)
+    assert title == "recipe toybox, quality standard, seed 0"
+    assert summary(rows) == summary(bench.rows)
+
+
+def test_results_of_another_version_are_refused(
+    finished: tuple[Path, Bench, list[Event]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"toybench\.json cannot be read"):
+        load_rows(tmp_path)
+    results = json.loads((finished[0] / "toybench.json").read_text())
+    del results["prompts"][0]["measures"]["color_error"]
+    (tmp_path / "toybench.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match=r"'measures.color_error' is missing.*bench toybench"):
+        load_rows(tmp_path)
 
 
 def test_a_model_that_cannot_be_read_is_recorded(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_a_field_of_distances_is_all_that_moves_the_mesh_and_keeps_it_closed():
 def test_a_field_is_added_to_what_the_stage_begins_with(name):
     shape = small(distance_grid=SMALL)
     draw = torch.Generator().manual_seed(1)
+    assert shape.field is not None
     with torch.no_grad():
         for parameter in shape.parameter_groups()["distance"]:
             parameter.copy_(torch.randn(parameter.shape, generator=draw))
@@ -203,6 +204,7 @@ def test_a_field_of_distances_learns_another_shape():
 
 def test_a_field_of_distances_becomes_a_mesh_and_adds_to_that():
     shape = small(distance_grid=SMALL, resolution=12)
+    assert shape.field is not None
     with torch.no_grad():
         shape.field.layers[1].fill_(0.1)
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.7)

@@ -64,10 +64,8 @@ def test_a_surface_that_is_fused_from_depth_is_handed_on_too(first: str) -> None
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_stage_begins_with_the_model_of_a_file(name: str, tmp_path: Path) -> None:
     form, path = ellipsoid(), tmp_path / "model.ply"
-    model = trimesh.Trimesh(form.vertices, form.faces, process=False)
-    rgb = halves(torch.from_numpy(form.vertices)).numpy()
-    model.visual.vertex_colors = (255 * rgb).round().astype("uint8")
-    model.export(path)
+    rgb = (255 * halves(torch.from_numpy(form.vertices)).numpy()).round().astype("uint8")
+    trimesh.Trimesh(form.vertices, form.faces, vertex_colors=rgb, process=False).export(path)
     stage, expected = made(name), made("textured_mesh")
     begin_with(stage, load_start(path, 1.0))
     asset = load_asset(path, 1.0)

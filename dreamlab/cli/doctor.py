@@ -17,7 +17,7 @@ MARKS = {
     "note": "[cyan]note[/cyan]   ",
     "problem": "[red]PROBLEM[/red]",
 }
-AREA_WIDTH = 18
+AREA_WIDTH = 22
 
 
 def register(app: typer.Typer) -> None:

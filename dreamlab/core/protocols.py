@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from dreamlab.core.cameras import Cameras
 from dreamlab.core.harmonics import degree_of, harmonics_above_zero
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.regions import ObjectFrame, Regions
@@ -147,6 +148,23 @@ class Splatted(Protocol):
         Args:
             gradient: summed over views, per picture height.
             seen: Gaussians ahead of a camera.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsMedianDepth(Protocol):
+    """A renderer of what is translucent, where the mean depth may lie on nothing."""
+
+    def median_depth(
+        self, cameras: Cameras, height: int, width: int, *, regions: Regions | None = None
+    ) -> Float[Tensor, "batch height width 1"]:
+        """Return the distance by which half of what a pixel shows is met, world units; 0: nothing.
+
+        Args:
+            cameras: world space.
+            height: of the pictures, pixels; also `width`.
+            regions: boxes of a layout, to show some of its objects alone.
         """
         ...
 

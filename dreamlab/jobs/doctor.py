@@ -24,6 +24,7 @@ OPTIONAL_PACKAGES = {
     "gradio": "the web interface: pip install -e '.[web]' in the clone",
     "bpy": "FBX, USD and .blend: pip install bpy in an environment of its own, see docs/blender.md",
     "tinycudann": "a native hash grid on CUDA; build it from its repository",
+    "nvdiffrast": "native triangles on CUDA, a licence of its own; build it from its repository",
     "gsplat": "native splatting on CUDA: pip install gsplat",
 }
 REQUIRED_PACKAGES = (
@@ -204,7 +205,7 @@ def check_warp() -> Iterator[Finding]:
 
 
 def check_ops() -> Iterator[Finding]:
-    """Which backend each operation will use here, and why."""
+    """Which backend each operation will use here, why, and which others there are."""
     import torch
 
     from dreamlab.ops.backends import explain

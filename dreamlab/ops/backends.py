@@ -1,7 +1,8 @@
 """Which implementation an operation runs on, and why.
 
-Every operation has a plain-torch *reference* (what is right, any dtype, any device) and a *warp*
-kernel (fast, float32, CPU and CUDA). The hash grid can also run on *tinycudann*, triangles on
+Every operation has a plain-torch *reference* (what is right, any dtype, any device) and, but for
+`texture`, which torch has fast kernels for, a *warp* kernel (fast, float32, CPU and CUDA). The hash
+grid can also run on *tinycudann*, triangles on
 *nvdiffrast* and splats on *gsplat* where those are installed; they are never chosen unless asked
 for.
 """
@@ -25,11 +26,21 @@ OFFERED: dict[str, tuple[str, ...]] = {
     "rasterize": ("reference", "warp", "nvdiffrast"),
     "interpolate": ("reference", "warp", "nvdiffrast"),
     "antialias": ("reference", "warp", "nvdiffrast"),
+    "texture": ("reference", "nvdiffrast"),
     "normals": ("reference", "warp"),
     "project": ("reference", "warp"),
     "splat": ("reference", "warp", "gsplat"),
 }
 """Operation -> what implements it."""
+
+ONE_FORM = {
+    "marching_tetrahedra": "torch",
+    "tsdf_fusion": "torch",
+    "gaussian_density": "warp",
+    "nearest_surface": "warp",
+    "cast_rays": "warp",
+}
+"""Operations that nothing is chosen for: what they run on, CPU and CUDA."""
 
 NATIVE = ("tinycudann", "nvdiffrast", "gsplat")
 """Packages that only run on CUDA and that nothing here depends on."""
@@ -96,6 +107,8 @@ def choose(op: str, backend: Backend, device: torch.device | str) -> Choice:
                 "Use backend 'auto', or install what is missing (see `dreamlab doctor`).",
             )
         return Choice(backend, "asked for")
+    if "warp" not in OFFERED[op]:
+        return Choice("reference", "made of torch's own kernels, which are fast")
     problem = obstacle("warp", device)
     if problem is None:
         return Choice("warp", f"Warp works on {device.type}")
@@ -114,6 +127,17 @@ def resolve(op: str, backend: Backend, device: torch.device | str) -> str:
 
 
 def explain(device: torch.device | str) -> dict[str, str]:
-    """Say for every operation which implementation `auto` takes on `device`, and why."""
-    choices = {op: choose(op, "auto", device) for op in OFFERED}
-    return {op: f"{choice.name}: {choice.reason}" for op, choice in choices.items()}
+    """Say for every operation which implementation `auto` takes on `device`, why, and what else.
+
+    Operations of one form are listed too, as `ONE_FORM` has them.
+    """
+    device = torch.device(device)
+    lines: dict[str, str] = {}
+    for op, offered in OFFERED.items():
+        choice = choose(op, "auto", device)
+        others = {name: obstacle(name, device) for name in offered if name != choice.name}
+        here = [name for name, problem in others.items() if problem is None]
+        on_request = f"; on request: {', '.join(here)}" if here else ""
+        missing = "".join(f"; {problem}" for problem in others.values() if problem is not None)
+        lines[op] = f"{choice.name}: {choice.reason}{on_request}{missing}"
+    return lines | {op: f"{name}: its only form" for op, name in ONE_FORM.items()}

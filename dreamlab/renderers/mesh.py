@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -48,6 +48,21 @@ class Config:
     """What is behind the object."""
     backend: Literal["auto", "reference", "warp", "nvdiffrast"] = "auto"
     """Which kernels rasterize, interpolate and antialias."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the centre of each pixel sees of a surface, unblended; zero where there is none.
+
+    Gradients: positions and normals to the vertices.
+    """
+
+    face: Int[Tensor, "batch height width"]
+    """Number of the triangle, -1 for none."""
+    position: Float[Tensor, "batch height width 3"]
+    """World space."""
+    normal: Float[Tensor, "batch height width 3"]
+    """World space, unit length, interpolated between vertices."""
 
 
 class MeshRenderer(RendererBase[Shape]):
@@ -113,18 +128,31 @@ class MeshRenderer(RendererBase[Shape]):
                 shown=None if regions is None else regions.shown,
             )
 
+    def look(self, cameras: Cameras, height: int, width: int) -> Seen:
+        """Return triangles, positions and normals that pictures of this size see."""
+        mesh = self.scene.triangles()
+        rast, surface, _ = self._surface(mesh, cameras, height, width)
+        position, normal = surface.split(3, dim=-1)
+        return Seen(triangle_index(rast), position, normalize(normal, dim=-1))
+
+    def _surface(
+        self, mesh: Triangles, cameras: Cameras, height: int, width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `rasterize` finds, positions and normals there, and clip-space vertices."""
+        backend = self.config.backend
+        pos = _to_clip(mesh.vertices, cameras, width / height)
+        rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
+        attributes = torch.cat([mesh.vertices, vertex_normals(mesh.vertices, mesh.tri)], dim=1)
+        return rast, interpolate(attributes, rast, mesh.tri, backend=backend), pos
+
     def _draw(
         self, cameras: Cameras, origins: Tensor, shading: Shading, regions: Regions | None
     ) -> Float[Tensor, "batch height width channels"]:
         """Return premultiplied colour, alpha, depth and normal, and the marks of regions."""
-        backend = self.config.backend
         scene: Any = self.shown(regions)
         mesh = _of_shown(scene.triangles(), regions)
         height, width = origins.shape[1:3]
-        pos = _to_clip(mesh.vertices, cameras, width / height)
-        rast = rasterize(pos, mesh.tri, (height, width), backend=backend)
-        attributes = torch.cat([mesh.vertices, vertex_normals(mesh.vertices, mesh.tri)], dim=1)
-        surface = interpolate(attributes, rast, mesh.tri, backend=backend)
+        rast, surface, pos = self._surface(mesh, cameras, height, width)
         seen = torch.nonzero(rast[..., 3].flatten() > 0)[:, 0]
         point, normal = surface.flatten(end_dim=2).index_select(0, seen).split(3, dim=1)
         normal = normalize(normal, dim=-1)
@@ -142,7 +170,7 @@ class MeshRenderer(RendererBase[Shape]):
         values = torch.cat(columns, dim=1)
         images = values.new_zeros(rast[..., 0].numel(), values.shape[1]).index_copy(0, seen, values)
         images = images.view(*rast.shape[:3], -1)
-        return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=backend)
+        return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=self.config.backend)
 
 
 def _color(

@@ -24,6 +24,7 @@ from dreamlab.ops.splat.project import Projected, project, rotation_matrices
 from dreamlab.ops.splat.splat import splat
 from dreamlab.renderers.background import BackgroundConfig
 from dreamlab.renderers.base import RendererBase
+from dreamlab.renderers.median_depth import depth_bins, median_of_bins
 from dreamlab.renderers.shading import Shading, shade
 
 EMPTY_ALPHA = 1e-5
@@ -84,13 +85,9 @@ class SplatRenderer(RendererBase[Splatted]):
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             directions = cameras.rays(height, width)[1]
             behind = self.behind(directions, background, generator=generator, training=training)
-            scene = self.shown(regions)
+            scene, backend = self.shown(regions), self.config.backend
             s = _of_shown(scene.splats(), regions)
-            geometry = (s.means, s.quaternions, s.scales, s.opacities)
-            backend = self.config.backend
-            projected = project(*geometry, cameras, height, width, backend=backend)
-            if s.shapes is not None:
-                projected = replace(projected, shape=s.shapes.expand(len(cameras), -1))
+            projected = self._project(s, cameras, height, width)
             if projected.mean.requires_grad:
                 _report(projected, scene, height)
             normal = _normals(s, cameras) if normals else None
@@ -121,6 +118,23 @@ class SplatRenderer(RendererBase[Splatted]):
                 depth_variance=_variance(images, alpha) if depth_variance else None,
                 orientation=torch.zeros_like(alpha) if normals else None,
             )
+
+    @torch.no_grad()
+    def median_depth(
+        self, cameras: Cameras, height: int, width: int, *, regions: Regions | None = None
+    ) -> Float[Tensor, "batch height width 1"]:
+        """Return the median distance along each pixel's ray; see `renderers.median_depth`."""
+        s = _of_shown(self.shown(regions).splats(), regions)
+        projected = self._project(s, cameras, height, width)
+        bins = depth_bins(projected.distance, projected.is_visible)
+        return median_of_bins(*splat(projected, bins, height, width, backend=self.config.backend))
+
+    def _project(self, s: Splats, cameras: Cameras, height: int, width: int) -> Projected:
+        geometry = (s.means, s.quaternions, s.scales, s.opacities)
+        projected = project(*geometry, cameras, height, width, backend=self.config.backend)
+        if s.shapes is None:
+            return projected
+        return replace(projected, shape=s.shapes.expand(len(cameras), -1))
 
 
 def _of_shown(splats: Splats, regions: Regions | None) -> Splats:

@@ -47,6 +47,7 @@ from dreamlab.ops.volume.occupancy import OccupancyGrid
 from dreamlab.renderers.background import BackgroundConfig
 from dreamlab.renderers.base import RendererBase
 from dreamlab.renderers.depth_normals import depth_normals
+from dreamlab.renderers.median_depth import median_of_samples
 from dreamlab.renderers.shading import Shading, shade
 from dreamlab.renderers.visibility import is_hidden, one_empty_sample
 
@@ -195,6 +196,23 @@ class VolumeRenderer(RendererBase[Field]):
             shown = None if regions is None else regions.shown
             return Render(rgb=color + (1 - images["alpha"]) * behind, **images, shown=shown)
 
+    @torch.no_grad()
+    def median_depth(
+        self, cameras: Cameras, height: int, width: int, *, regions: Regions | None = None
+    ) -> Float[Tensor, "batch height width 1"]:
+        """Return the median distance along each pixel's ray; see `renderers.median_depth`."""
+        rays = _pack(*cameras.rays(height, width), None)
+        starts = range(0, len(rays.origins), EVALUATION_RAYS)
+        medians = [self._median(rays[start : start + EVALUATION_RAYS], regions) for start in starts]
+        return torch.cat(medians).reshape(-1, height, width, 1)
+
+    def _median(self, rays: Rays, regions: Regions | None) -> Float[Tensor, " rays"]:
+        samples = self._march(rays)
+        density = self._density(samples.points(rays.origins, rays.directions), regions)
+        nothing = torch.zeros_like(density)[:, None]
+        image = composite(density, nothing, samples, backend=self.config.backend)
+        return median_of_samples(image.weights, samples)
+
     def _trace_in_chunks(self, rays: Rays, shading: Shading, wanted: Wanted) -> dict[str, Tensor]:
         starts = range(0, len(rays.origins), EVALUATION_RAYS)
         parts = [
@@ -260,12 +278,17 @@ class VolumeRenderer(RendererBase[Field]):
         self, rays: Rays, samples: Samples, regions: Regions | None
     ) -> Bool[Tensor, " samples"]:
         """Return which samples are hidden, from a pass that evaluates only the density."""
-        points = samples.points(rays.origins, rays.directions)
+        return is_hidden(
+            self._density(samples.points(rays.origins, rays.directions), regions), samples
+        )
+
+    def _density(
+        self, points: Float[Tensor, "samples 3"], regions: Regions | None
+    ) -> Float[Tensor, " samples"]:
+        """Return the density of what is shown, without colours."""
         scene = self.shown(regions)
         density = scene.density(points)
-        if not isinstance(scene, ComposedField):
-            density = _of_shown(density, points, regions)
-        return is_hidden(density, samples)
+        return density if isinstance(scene, ComposedField) else _of_shown(density, points, regions)
 
     def _normals(
         self, points: Tensor, density: Tensor, rays: Rays, samples: Samples, wanted: Wanted

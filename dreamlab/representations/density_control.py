@@ -1,6 +1,7 @@
 """Density control: where Gaussians are added, moved and removed while they are optimised.
 
-Every few steps within a part of the stage, in this order:
+Every few steps from `begin` to `end` of the stage, in this order, and until `prune_until` the first
+alone:
 
     prune      the living below an opacity, or larger than a share of the cube, die;
     grow       of the living, the share with the largest mean gradient on the screen gets company:
@@ -16,7 +17,7 @@ A share of the largest gradients, instead of a threshold, needs no knowledge of 
 published thresholds differ by a factor of 10,000. All kinds share one budget, `max_count`.
 
 Sources: Kerbl et al. 2023, section 5 (clone, split, prune); Kheradmand et al. 2024 (relocation),
-equation 9.
+equation 9; Liu et al. 2024 (HumanGaussian), a last phase that prunes alone.
 """
 
 import math
@@ -48,7 +49,9 @@ class Control:
     begin: float = 0.1
     """Fraction of the stage at which it begins."""
     end: float = 0.8
-    """Fraction of the stage at which it ends."""
+    """Fraction of the stage at which growth and relocation end."""
+    prune_until: float = 0.0
+    """Fraction of the stage at which pruning ends; up to `end` it goes along in any case."""
     every: int = 50
     """Steps between two rounds."""
     share: float = 0.1
@@ -65,6 +68,8 @@ class Control:
             raise ValueError(
                 f"begin and end must rise within [0, 1], got {self.begin} and {self.end}"
             )
+        if not 0 <= self.prune_until <= 1:
+            raise ValueError(f"prune_until must be in [0, 1], got {self.prune_until}")
         if self.every < 1:
             raise ValueError(f"every must be at least 1, got {self.every}")
         if not 0 < self.share <= 1:
@@ -101,10 +106,13 @@ class DensityControl(nn.Module):
         """Do a round if it is due at `step`; return the rows that are new or changed places."""
         config = self.config
         none = torch.zeros(0, dtype=torch.int64, device=gaussians.mean.device)
-        is_due = step > 0 and step % config.every == 0 and config.begin <= progress <= config.end
+        last = max(config.end, config.prune_until)
+        is_due = step > 0 and step % config.every == 0 and config.begin <= progress <= last
         if config.name == "none" or not is_due:
             return none
         self._prune(gaussians)
+        if progress > config.end:
+            return none
         free = torch.nonzero(~gaussians.alive)[:, 0]
         free = free[: math.ceil(config.share * int(gaussians.alive.sum()))]
         changed = none

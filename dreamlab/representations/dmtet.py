@@ -4,8 +4,15 @@
     mesh = marching tetrahedra of (x, s)         where s < 0 is inside
     albedo: see `painted.py`
 
-Glossary: `s_i` signed distance at a grid vertex, world units, a parameter of its own; `o_i` offset;
-`h` spacing of the grid. Vertices on the border of the cube count as outside, so the mesh is closed.
+Glossary: `s_i` signed distance at a grid vertex, world units; `o_i` offset; `h` spacing of the
+grid. Vertices on the border of the cube count as outside, so the mesh is closed.
+
+Every s_i and o_i is a parameter of its own, unless `distance_grid` asks for a field:
+
+    (s_i, o_i) = (b_i, c_i) + W2 relu(W1 e(g_i))     hash-grid features e, W2 = 0 at first
+
+Then neighbours move together and noise in the gradients is averaged; `b`, `c` are what the stage
+begins with, an ellipsoid or the object that is taken over, and stay.
 
 Regularisers, each a mean, so that their weights do not depend on the resolution:
 
@@ -15,8 +22,8 @@ Regularisers, each a mean, so that their weights do not depend on the resolution
                          logits: it wears off specks and the inside of shells
     eikonal              (|grad s| - 1)^2 over the grid
 
-Source: Shen et al. 2021 (DMTet); Munkberg et al. 2022 (nvdiffrec), sign regulariser; Chen et al.
-2023 (Fantasia3D) and Lin et al. 2023 (Magic3D) for text to 3D.
+Source: Shen et al. 2021 (DMTet); Munkberg et al. 2022 (nvdiffrec), sign regulariser; Lin et al.
+2023 (Magic3D, parameters of vertices) and Chen et al. 2023 (Fantasia3D, a field) for text to 3D.
 """
 
 from dataclasses import dataclass, replace
@@ -29,8 +36,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.regions import OBJECT, Regions
 from dreamlab.core.triangles import Triangles
+from dreamlab.ops.hashgrid.encode import HashGridConfig
 from dreamlab.ops.triangles.distance import signed_distances
 from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
+from dreamlab.representations.features import FeatureConfig, HashFeatures
 from dreamlab.representations.painted import PaintConfig, Painted
 from dreamlab.representations.surface_losses import laplacian, normal_consistency
 
@@ -47,6 +56,9 @@ class Config(PaintConfig):
     """Half axes x, y, z of the ellipsoid to start from, world units."""
     deformation: float = 0.3
     """d, how far a grid vertex may move, in spacings; 0 keeps the grid rigid."""
+    distance_grid: HashGridConfig | None = None
+    """Hash grid that signed distances and offsets are read from, by a network of `hidden_width`;
+    `{}` for the usual one, unset for one parameter a grid vertex."""
     per_object: bool = False
     """Whether each object of a layout has a grid of its own, with these settings, in a frame in
     which its box is where a single object would be; see `representations.composed`."""
@@ -65,11 +77,37 @@ class Config(PaintConfig):
             raise ValueError(f"deformation must be in [0, 0.5), got {self.deformation}")
 
 
+class DistanceField(nn.Module):
+    """What is added to signed distances and offsets, from a hash grid; nothing at first."""
+
+    def __init__(
+        self, config: FeatureConfig, half_extent: float, generator: torch.Generator | None
+    ) -> None:
+        """Draw the features; `generator` (CPU) makes that repeatable."""
+        super().__init__()
+        self.features = HashFeatures(config, half_extent, generator)
+        self.layers = self.features.build_network(4, generator)
+        self.restart()
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Add nothing again."""
+        self.layers[1].zero_()
+
+    def forward(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 4"]:
+        """Return the changes of s (world units) and of o at world points; differentiable."""
+        return self.features.read(self.layers, self.features(points))
+
+
 class TetrahedralMesh(Painted):
     """A mesh from a tetrahedral grid; satisfies `Shape` and `Representation`.
 
-    Gradients: the mesh to signed distances and offsets, the albedo to the hash grid and to points.
+    Gradients: the mesh to signed distances and offsets, or to the field that they are read from;
+    the albedo to the hash grid and to points.
     """
+
+    distance: Tensor
+    offset: Tensor
 
     def __init__(self, config: Config, generator: torch.Generator | None = None) -> None:
         """Start from the ellipsoid in mid-grey; `generator` (CPU) draws the features."""
@@ -77,10 +115,19 @@ class TetrahedralMesh(Painted):
         self.config = config
         grid = self._known_grid = TetrahedralGrid(config.resolution, config.half_extent)
         self.spread = grid.spacing / 2
-        radii = torch.tensor(config.radii)
-        self.distance = nn.Parameter(_ellipsoid(grid.positions, radii))
-        self.offset = nn.Parameter(torch.zeros(grid.num_vertices, 3))
-        self._kept: tuple[object, Surface] | None = None
+        distance = _ellipsoid(grid.positions, torch.tensor(config.radii))
+        offset = torch.zeros(grid.num_vertices, 3)
+        self.field: DistanceField | None = None
+        if config.distance_grid is None:
+            self.distance, self.offset = nn.Parameter(distance), nn.Parameter(offset)
+        else:
+            self.register_buffer("distance", distance)
+            self.register_buffer("offset", offset)
+            features = FeatureConfig(
+                config.distance_grid, hidden_width=config.hidden_width, backend=config.backend
+            )
+            self.field = DistanceField(features, config.half_extent, generator)
+        self._kept: tuple[object, tuple[Tensor, Surface]] | None = None
 
     @torch.no_grad()
     def begin_in(self, regions: Regions) -> None:
@@ -99,32 +146,52 @@ class TetrahedralMesh(Painted):
         return self._known_grid
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the groups "distance", "offset", "table" and "mlp"."""
-        return {
-            "distance": [self.distance],
-            "offset": [self.offset],
-            **self.paint_groups(),
-        }
+        """Return the groups "distance", "offset", "table" and "mlp".
+
+        A field gives both distances and offsets; all of it is the group "distance".
+        """
+        if self.field is not None:
+            return {"distance": list(self.field.parameters()), **self.paint_groups()}
+        assert isinstance(self.distance, nn.Parameter) and isinstance(self.offset, nn.Parameter)
+        return {"distance": [self.distance], "offset": [self.offset], **self.paint_groups()}
 
     def signed_distance(self) -> Float[Tensor, " grid_vertices"]:
         """Return s at the grid's vertices; constant, outside, on the border."""
-        return self.distance.where(~self.grid.is_border, self.grid.spacing)
+        return self._closed(self._look()[0])
 
     def surface(self) -> Surface:
-        """Extract the mesh, with the grid edges it crosses.
+        """Extract the mesh, with the grid edges it crosses."""
+        return self._look()[1]
 
-        Renderer and regularisers get the same one: it is kept until a step begins (`set_progress`),
-        a parameter is changed from outside, or a gradient has passed through it, which frees its
-        graph. (Fused optimisers do not count the versions of what they change.)
+    def _look(self) -> tuple[Float[Tensor, " grid_vertices"], Surface]:
+        """Return s, also on the border, and the mesh.
+
+        Renderer and regularisers get the same ones: they are kept until a step begins
+        (`set_progress`), a parameter is changed from outside, or a gradient has passed through
+        them, which frees their graph. (Fused optimisers do not count the versions of what they
+        change.)
         """
-        parts = (self.distance, self.offset)
+        changing = [] if self.field is None else self.field.parameters()
+        parts = (self.distance, self.offset, *changing)
         state = (torch.is_grad_enabled(), *((x._version, x.dtype, x.device) for x in parts))
         if self._kept is None or self._kept[0] != state:
-            surface = self._extract()
-            if surface.vertices.requires_grad:
-                surface.vertices.register_hook(self._forget)
-            self._kept = (state, surface)
+            distance, offset = self._values()
+            surface = self._extract(distance, offset)
+            for tensor in (distance, surface.vertices):
+                if tensor.requires_grad and not tensor.is_leaf:
+                    tensor.register_hook(self._forget)
+            self._kept = (state, (distance, surface))
         return self._kept[1]
+
+    def _values(self) -> tuple[Float[Tensor, " grid_vertices"], Float[Tensor, "grid_vertices 3"]]:
+        """Return s, also on the border, and o."""
+        if self.field is None:
+            return self.distance, self.offset
+        change = self.field(self.grid.positions)
+        return self.distance + change[:, 0], self.offset + change[:, 1:]
+
+    def _closed(self, distance: Tensor) -> Tensor:
+        return distance.where(~self.grid.is_border, self.grid.spacing)
 
     def _forget(self, _: Tensor) -> None:
         self._kept = None
@@ -134,11 +201,11 @@ class TetrahedralMesh(Painted):
         super().set_progress(progress)
         self._kept = None
 
-    def _extract(self) -> Surface:
+    def _extract(self, distance: Tensor, offset: Tensor) -> Surface:
         grid = self.grid
         reach = self.config.deformation * grid.spacing
-        positions = grid.positions + reach * self.offset.tanh()
-        return marching_tetrahedra(self.signed_distance(), positions, grid)
+        positions = grid.positions + reach * offset.tanh()
+        return marching_tetrahedra(self._closed(distance), positions, grid)
 
     def triangles(self) -> Triangles:
         """Extract the mesh."""
@@ -148,8 +215,8 @@ class TetrahedralMesh(Painted):
     def become(self, mesh: Mesh) -> None:
         """Take over the signed distance of a mesh."""
         positions = self.grid.positions.cpu().double().numpy()
-        self.distance.copy_(torch.from_numpy(signed_distances(mesh, positions)))
-        self.offset.zero_()
+        distance = torch.from_numpy(signed_distances(mesh, positions))
+        self._begin_as(distance, torch.zeros_like(self.offset))
 
     @torch.no_grad()
     def take_shape(self, other: Painted, mesh: Mesh) -> None:
@@ -157,8 +224,13 @@ class TetrahedralMesh(Painted):
         if not isinstance(other, TetrahedralMesh) or self._grid_settings != other._grid_settings:
             self.become(mesh)
             return
-        self.distance.copy_(other.distance)
-        self.offset.copy_(other.offset)
+        self._begin_as(*other._values())
+
+    def _begin_as(self, distance: Tensor, offset: Tensor) -> None:
+        self.distance.copy_(distance)
+        self.offset.copy_(offset)
+        if self.field is not None:
+            self.field.restart()
 
     @property
     def _grid_settings(self) -> tuple[int, float, float]:
@@ -187,7 +259,7 @@ class TetrahedralMesh(Painted):
 
     def _eikonal(self) -> Float[Tensor, ""]:
         n = self.config.resolution + 1
-        corners = self.distance[: n**3].reshape(n, n, n)
+        corners = self._look()[0][: n**3].reshape(n, n, n)
         slopes = [
             (corners.narrow(axis, 1, n - 1) - corners.narrow(axis, 0, n - 1)) / self.grid.spacing
             for axis in range(3)

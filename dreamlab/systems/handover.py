@@ -24,6 +24,7 @@ from dreamlab.systems.surface import check_has_surface, surface_of
 READ_BY = (
     "half_extent",
     "grid",
+    "distance_grid",
     "deformation",
     "reach",
     "activation",

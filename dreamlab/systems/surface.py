@@ -17,7 +17,7 @@ from torch import Tensor
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
-from dreamlab.core.protocols import Shape, Volume, objects_of
+from dreamlab.core.protocols import Shape, TellsMedianDepth, Volume, objects_of
 from dreamlab.ops.volume.surface import closed, extract_surface, smoothed
 from dreamlab.ops.volume.threshold import SilhouetteReference, find_threshold
 from dreamlab.ops.volume.tsdf import fused_surface
@@ -88,7 +88,7 @@ def check_has_surface(stage: Stage) -> None:
 
 def depth_views(stage: Stage, size: int, number: int | None = None) -> SilhouetteReference:
     """Render the views whose depth is fused, `size` pixels high and wide; see `silhouettes`."""
-    return silhouettes(stage, DEPTH_RINGS, size, number, as_trained=False)
+    return silhouettes(stage, DEPTH_RINGS, size, number, as_trained=False, median=True)
 
 
 def silhouettes(
@@ -98,6 +98,7 @@ def silhouettes(
     number: int | None = None,
     *,
     as_trained: bool = True,
+    median: bool = False,
 ) -> SilhouetteReference:
     """Render opacity and depth of a stage from rings of views.
 
@@ -108,6 +109,7 @@ def silhouettes(
         number: of the one object that is shown, of a composed stage; cameras and depths are then in
             its frame. None shows everything, in the world.
         as_trained: clip elevations to those that were trained.
+        median: take the median depth instead of the mean where the renderer can tell it.
     """
     around = [
         stage.view_around(n, turned=turn, elevation=up, as_trained=as_trained)
@@ -118,21 +120,25 @@ def silhouettes(
     )
     alphas, depths = [], []
     for start in range(0, len(cameras), CHUNK):
-        alpha, depth = _seen(stage, cameras[start : start + CHUNK], size, number)
+        alpha, depth = _seen(stage, cameras[start : start + CHUNK], size, number, median)
         alphas.append(alpha)
-        depths.append(depth / alpha.clamp(min=ALMOST_EMPTY))
+        depths.append(depth)
     return SilhouetteReference(cameras, torch.cat(alphas), torch.cat(depths))
 
 
 def _seen(
-    stage: Stage, cameras: Cameras, size: int, number: int | None
+    stage: Stage, cameras: Cameras, size: int, number: int | None, median: bool
 ) -> tuple[Float[Tensor, "batch size size 1"], Float[Tensor, "batch size size 1"]]:
     """Return opacity and depth, of one object in its own frame or of everything."""
-    if number is None:
-        render = stage.render(cameras, size, size)
-        return render.alpha, render.depth
-    assert stage.regions is not None  # what is composed has boxes
-    frame = stage.regions.frames()[number]
-    there = moved(cameras, frame.center, turn=float(frame.yaw), scale=float(frame.scale))
-    render = stage.render(there, size, size, regions=stage.regions.only([number]))
-    return render.alpha, render.depth / frame.scale
+    there, scale, regions = cameras, 1.0, None
+    if number is not None:
+        assert stage.regions is not None  # what is composed has boxes
+        frame, regions = stage.regions.frames()[number], stage.regions.only([number])
+        scale = float(frame.scale)
+        there = moved(cameras, frame.center, turn=float(frame.yaw), scale=scale)
+    render = stage.render(there, size, size, regions=regions)
+    depth = render.depth / render.alpha.clamp(min=ALMOST_EMPTY)
+    renderer = stage.renderer
+    if median and isinstance(renderer, TellsMedianDepth):
+        depth = renderer.median_depth(there.to(stage.device), size, size, regions=regions)
+    return render.alpha, depth / scale

@@ -1,5 +1,7 @@
 """Claims about the recipes that find a material, run for a few steps with a tiny random prior."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,25 @@ def test_the_texture_stage_has_the_published_hyperparameters_in_our_conventions(
     assert material == {"metallic": [0.0, 0.9], "roughness": [0.08, 0.9], "bump": 1.0}
     assert (stage.optimizer.name, stage.optimizer.lr["table"]) == ("adamw", 0.01)
     assert stage.shading.pbr == 1 and stage.shading.ambient_until == 0
+
+
+def test_fantasia3d_has_the_published_hyperparameters_in_our_conventions():
+    shape, normals, texture = load_recipe("fantasia3d", prompt="x").stages.values()
+    assert (shape.steps, normals.steps, texture.steps) == (1000, 9000, 5000)
+    assert (shape.guidance["sees"], normals.guidance["sees"]) == ("shape", "normal")
+    for stage in (shape, normals):
+        assert stage.guidance["guidance_scale"] == 101
+        assert stage.guidance["weighting"] == "fantasia3d"
+        assert stage.guidance["timesteps"]["t_max"] == 0.5
+        assert (stage.views, stage.size_at(0.5)) == (1, 512)
+        assert (stage.cameras.distance, stage.cameras.fov_y) == ((3.0, 3.0), (25.0, 45.0))
+        assert stage.optimizer.name == "adamw" and stage.optimizer.lr["distance"] == 0.001
+        assert stage.optimizer.weight_decay == 0.01 and not stage.losses
+        form = stage.representation
+        assert (form["resolution"], form["radii"]) == (64, [0.5, 0.5, 0.5])
+        assert form["distance_grid"]["finest_resolution"] == 4096
+    (alone,) = load_recipe("fantasia3d-texture", prompt="x").stages.values()
+    assert texture == replace(alone, start_from="previous")
 
 
 def test_the_small_recipe_is_the_default_one_but_for_material_and_light():

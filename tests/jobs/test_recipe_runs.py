@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dreamlab.core.run_folder import RunFolder
+from dreamlab.core.schedules import Schedule
 from dreamlab.export.pipeline import export_model
 from dreamlab.jobs.recipes import load_recipe
 from dreamlab.priors.load import load_prior
@@ -76,6 +77,14 @@ def test_dreamgaussian_has_the_published_hyperparameters_in_our_conventions():
     assert (first.steps, second.steps) == (500, 50)
     assert [first.size_at(p) for p in (0.0, 0.4, 0.9)] == [128, 256, 512]
     assert first.guidance["guidance_scale"] == second.guidance["guidance_scale"] == 100
+    assert first.optimizer.lr["mean"] == Schedule(0.01, 0.0002, end=0.6, ease="log")
+    rates = {"color": 0.01, "opacity": 0.05, "scale": 0.005, "rotation": 0.005}
+    assert {name: first.optimizer.lr[name] for name in rates} == rates
+    form = first.representation
+    assert (form["count"], form["radius"], form["control"]["every"]) == (5000, 0.5, 50)
+    assert (form["control"]["min_opacity"], form["control"]["split_above"]) == (0.01, 0.04)
+    assert (first.cameras.distance, first.cameras.fov_y) == ((2.5, 2.5), (49.1, 49.1))
+    assert first.cameras.elevation == (-30.0, 30.0)
     start = second.guidance["t_start"]
     assert (1 - start["from"], 1 - start["to"]) == (0.8, 0.95)
     assert second.optimizer.lr["texture"] == 0.2
@@ -85,5 +94,10 @@ def test_magic3d_has_the_published_hyperparameters_in_our_conventions():
     coarse, fine = load_recipe("magic3d", prompt="x").stages.values()
     assert (coarse.steps, fine.steps, fine.size_at(0.5)) == (10_000, 5_000, 512)
     assert coarse.guidance["guidance_scale"] == fine.guidance["guidance_scale"] == 101
+    assert (coarse.guidance["weighting"], fine.guidance["weighting"]) == ("uniform", "sds")
+    assert coarse.losses["orientation"] == Schedule(10.0, 1000.0, end=0.5)
+    assert (coarse.shading.ambient_until, fine.shading.ambient_until) == (0.2, 0.0)
+    assert coarse.shading.ambient == fine.shading.ambient == (0.0, 1.0)
+    assert coarse.cameras.distance == fine.cameras.distance == (1.5, 2.0)
     assert fine.guidance["timesteps"]["t_max"] == 0.5
     assert fine.losses["normal_consistency"] == 10_000 and fine.cameras.fov_y == (30.0, 45.0)

@@ -47,17 +47,11 @@ RECIPES = [
 ]
 OF_FAMILY = {"pgc": SAVERS["sdxl"], "sd3-rfds": SAVERS["sd3"], "mvdream": save_tiny_mvdream}
 """Recipes for other models than Stable Diffusion 1 and 2."""
+GRID = {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}
 TINY: dict[str, Any] = {
-    "hashgrid": {
-        "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
-        "start_level": 4,
-        "hidden_width": 16,
-    },
-    "dmtet": {
-        "resolution": 10,
-        "grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32},
-    },
-    "textured_mesh": {"grid": {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}},
+    "hashgrid": {"grid": GRID, "start_level": 4, "hidden_width": 16},
+    "dmtet": {"resolution": 10, "grid": GRID},
+    "textured_mesh": {"grid": GRID},
     "uv_mesh": {"texture_size": 64, "max_faces": 300, "unwrap": "box"},
     "gaussians": {"count": 200, "max_count": 400, "opacity": 0.5},
     "volume": {"steps_per_diagonal": 24, "occupancy_resolution": 8},
@@ -78,6 +72,8 @@ def shrunk(name: str) -> RunConfig:
             "representation": TINY.get(stage["representation"]["name"], {}),
             "renderer": TINY.get(stage["renderer"]["name"], {}),
         }
+        if stage["representation"].get("distance_grid") is not None:
+            small["representation"] = small["representation"] | {"distance_grid": GRID}
         stage.update(merge(stage, small))
         stage["milestones"] = [{"until": 1.0, "size": 16}]
     return build(RunConfig, plain)

@@ -85,6 +85,30 @@ def test_pictures_are_those_of_rays():
     assert (seen.rgb[rays.alpha[..., 0] == 0].mean()).item() == pytest.approx(1, abs=0.01)
 
 
+def test_a_look_tells_triangles_positions_and_normals_of_pixels():
+    ball, cameras = Ball(subdivisions=3), views()
+    seen = MeshRenderer(SOLID_WHITE, ball).look(cameras, 32, 40)
+    render = MeshRenderer(SOLID_WHITE, ball)(
+        cameras, 32, 40, shading=unlit(cameras), training=False, normals=True
+    )
+    covered = seen.face >= 0
+    assert seen.face.max() < len(ball.tri) and not seen.position[~covered].any()
+    # the point lies in the plane of its triangle and within it
+    corners = ball.vertices[ball.tri[seen.face[covered]]]
+    weights = torch.linalg.solve(corners.mT, seen.position[covered][..., None])[..., 0]
+    torch.testing.assert_close(weights.sum(-1), torch.ones(len(weights)), atol=1e-4, rtol=0)
+    assert weights.min() > -1e-4
+    inside = (render.alpha == 1)[..., 0]
+    origins = cameras.rays(32, 40)[0]
+    distance = (seen.position - origins).norm(dim=-1, keepdim=True)
+    close = (distance - render.depth).abs()[inside] < 1e-4
+    assert close.float().mean() > 0.9  # but where antialiasing mixes two triangles
+    assert render.normal is not None
+    assert (seen.normal * render.normal).sum(-1)[inside].min() > 0.97
+    seen.position.square().sum().backward()
+    assert ball.vertices.grad is not None and ball.vertices.grad.any()
+
+
 def test_the_outline_is_blended_with_the_background():
     ball, cameras = Ball(), views(1)
     white, black = (draw(ball, cameras, background=torch.full((3,), value)) for value in (1.0, 0.0))

@@ -119,8 +119,10 @@ def test_without_a_surface_losses_are_zero_and_nothing_breaks():
     assert all(losses[n].item() == 0 for n in ("normal_consistency", "laplacian", "sign_changes"))
 
 
-def test_a_saved_mesh_is_the_same_mesh():
-    shape, other = small(all_levels_at=1.0, start_level=1), small(all_levels_at=1.0, start_level=1)
+@pytest.mark.parametrize("grid", [None, SMALL], ids=["parameters", "field"])
+def test_a_saved_mesh_is_the_same_mesh(grid):
+    settings = {"all_levels_at": 1.0, "start_level": 1, "distance_grid": grid}
+    shape, other = small(**settings), small(**settings)
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in shape.parameters():
@@ -139,6 +141,77 @@ def test_a_saved_mesh_is_the_same_mesh():
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Config(grid=SMALL, **settings)
+
+
+def test_a_field_of_distances_begins_as_the_same_ellipsoid():
+    plain, field = (small(radii=(0.6, 0.4, 0.3), distance_grid=grid) for grid in (None, SMALL))
+    assert torch.equal(field.triangles().vertices, plain.triangles().vertices)
+    points = plain.triangles().vertices.detach()
+    assert torch.equal(field.color_at(points), plain.color_at(points))
+
+
+def test_a_field_of_distances_is_all_that_moves_the_mesh_and_keeps_it_closed():
+    shape = small(distance_grid=SMALL)
+    groups = shape.parameter_groups()
+    assert set(groups) == {"distance", "table", "mlp"} and len(groups["distance"]) == 3
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in groups["distance"]:
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    mesh = shape.triangles()
+    assert (build_topology(mesh.tri).opposite >= 0).all()
+    losses = shape.regularisers()
+    (mesh.vertices.square().sum() + sum(losses.values())).backward()
+    assert all(p.grad is not None and p.grad.any() for p in groups["distance"])
+    assert {"distance", "offset"} <= dict(shape.named_buffers()).keys()
+    # the graph is spent: losses of the next step need a new one
+    shape.regularisers()["eikonal"].backward()
+    shape.regularisers()["eikonal"].backward()
+
+
+@pytest.mark.parametrize("name", ["distance", "offset"])
+def test_a_field_is_added_to_what_the_stage_begins_with(name):
+    shape = small(distance_grid=SMALL)
+    draw = torch.Generator().manual_seed(1)
+    assert shape.field is not None
+    with torch.no_grad():
+        for parameter in shape.parameter_groups()["distance"]:
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+        first, second = shape.field.layers
+        hidden = (shape.field.features(shape.grid.positions) @ first).relu()
+        changes = {"distance": (hidden @ second)[:, 0], "offset": (hidden @ second)[:, 1:]}
+    plain = small()
+    with torch.no_grad():
+        plain.distance.copy_(shape.distance + changes["distance"])
+        plain.offset.copy_(shape.offset + changes["offset"])
+    assert changes[name].std() > 0.01
+    torch.testing.assert_close(shape.triangles().vertices, plain.triangles().vertices)
+    torch.testing.assert_close(shape.signed_distance(), plain.signed_distance())
+
+
+def test_a_field_of_distances_learns_another_shape():
+    shape = small(distance_grid=SMALL)
+    inner = ~shape.grid.is_border
+    wanted = (shape.grid.positions - torch.tensor([0.2, 0.0, 0.1])).norm(dim=1) - 0.4
+    optimizer = torch.optim.AdamW(shape.parameter_groups()["distance"], lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        error = (shape.signed_distance() - wanted)[inner]
+        error.square().mean().backward()
+        optimizer.step()
+    assert error.abs().mean() < 0.02
+
+
+def test_a_field_of_distances_becomes_a_mesh_and_adds_to_that():
+    shape = small(distance_grid=SMALL, resolution=12)
+    assert shape.field is not None
+    with torch.no_grad():
+        shape.field.layers[1].fill_(0.1)
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.7)
+    mesh = Mesh(ball.vertices.astype(np.float32), ball.faces.astype(np.int64))
+    shape.become(mesh)
+    radii = shape.triangles().vertices.norm(dim=1)
+    assert (radii - 0.7).abs().max() < 0.02
 
 
 def test_it_can_become_a_mesh_with_colours():

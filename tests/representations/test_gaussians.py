@@ -289,6 +289,25 @@ def test_rounds_come_when_they_are_due():
     assert grown == [20, 30, 40, 50, 60][: len(grown)] and len(grown) >= 3
 
 
+@pytest.mark.parametrize("name", ["grow", "relocate"])
+@pytest.mark.parametrize("prune_until", [0.0, 0.8])
+def test_a_last_phase_prunes_alone(name, prune_until):
+    control = Control(
+        name=name, begin=0.0, end=0.4, prune_until=prune_until, every=1, split_above=10.0
+    )
+    gaussians = build(Config(count=50, max_count=100, opacity=0.9, control=control), seeded())
+    counts = []
+    for step in range(1, 11):
+        with torch.no_grad():  # one more is faint in every step
+            gaussians.opacity_logit[torch.nonzero(gaussians.alive)[0]] = -8
+        observe(gaussians, torch.ones(int(gaussians.alive.sum())))
+        gaussians.refine(step, step / 10, seeded(step))
+        counts.append(int(gaussians.alive.sum()))
+    assert counts[3] > 60
+    last = [counts[3] - i for i in (1, 2, 3, 4)] if prune_until else [counts[3]] * 4
+    assert counts[4:8] == last and counts[8:] == [counts[7]] * 2
+
+
 def test_a_saved_state_goes_on_as_the_first():
     first, second = small(), small()
     observe(first, torch.rand(60, generator=seeded(1)))
@@ -329,7 +348,9 @@ def test_wrong_settings_are_refused(settings):
         Config(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"every": 0}, {"begin": 0.9, "end": 0.1}, {"share": 0.0}])
+@pytest.mark.parametrize(
+    "settings", [{"every": 0}, {"begin": 0.9, "end": 0.1}, {"share": 0.0}, {"prune_until": 1.5}]
+)
 def test_wrong_control_is_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Control(**settings)

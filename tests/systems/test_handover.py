@@ -48,6 +48,8 @@ def trained(representation: dict[str, Any]) -> Stage:
                 parameter.normal_(generator=draw)
         offset = shape.offset if isinstance(shape, TetrahedralMesh) else shape.body.offset
         offset.normal_(generator=draw)
+        if isinstance(shape, TetrahedralMesh) and shape.field is not None:
+            shape.field.layers[1].normal_(std=0.05, generator=draw)
         if isinstance(shape, TetrahedralMesh):
             shape.distance.copy_((shape.grid.positions - 0.1).norm(dim=1) - 0.55)
     shape.set_progress(1.0)
@@ -117,6 +119,23 @@ def test_with_another_reach_vertices_stay_where_they_are_and_begin_anew(reach: f
     continue_from(after, before)
     assert torch.equal(vertices(after), vertices(before))
     assert not surface(after).body.offset.any() and surface(before).body.offset.any()
+    assert_same_colors(after, before)
+
+
+@pytest.mark.usefixtures("nothing_fitted")
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(None, GRID), (GRID, None), (GRID, GRID | {"finest_resolution": 48})],
+    ids=["field for parameters", "parameters for a field", "another field"],
+)
+def test_distances_of_vertices_and_those_of_a_field_take_over_from_each_other_exactly(
+    first: dict | None, second: dict | None
+) -> None:
+    before = trained(DMTET | {"distance_grid": first})
+    after = stage(DMTET | {"distance_grid": second})
+    assert way_to_continue(after, before) == "take over"
+    continue_from(after, before)
+    assert torch.equal(vertices(after), vertices(before))
     assert_same_colors(after, before)
 
 

@@ -5,6 +5,8 @@ so row 0 lies at v = 0 (nvdiffrast's convention; a picture with its top row firs
 loads it). Between texel centres values are bilinear; beyond the outermost centres they are clamped.
 At level l > 0 the texture is first averaged over blocks of 2^l texels; between whole levels the
 result is linear in l.
+
+The reference is made of torch's own kernels and as fast as they are, so it is the portable one too.
 """
 
 import torch
@@ -13,12 +15,15 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from dreamlab.core.errors import InputError
+from dreamlab.ops.backends import Backend, resolve
 
 
 def texture(
     tex: Float[Tensor, "textures height_t width_t channels"],
     uv: Float[Tensor, "batch height width 2"],
     level: Float[Tensor, "batch height width"] | None = None,
+    *,
+    backend: Backend = "auto",
 ) -> Float[Tensor, "batch height width channels"]:
     """Sample a texture; see the module docstring.
 
@@ -27,6 +32,8 @@ def texture(
         uv: in [0, 1].
         level: number of halvings of the texture that make its texels as large as pixels; 0 or less
             for the texture itself.
+        backend: `reference`, or `nvdiffrast` (float32, CUDA; with `level`, sides of the texture
+            are powers of two).
 
     Raises:
         InputError: there are neither one nor as many textures as views.
@@ -39,6 +46,10 @@ def texture(
             f"{len(tex)} textures cannot be seen in {len(uv)} views.",
             "give one texture, or one per view.",
         )
+    if resolve("texture", backend, tex.device) == "nvdiffrast":
+        from dreamlab.ops.triangles.nvdiffrast import texture as implementation
+
+        return implementation(tex, uv, level)
     picture = tex.permute(0, 3, 1, 2).expand(len(uv), -1, -1, -1)
     grid = 2 * uv - 1
     if level is None:

@@ -42,7 +42,7 @@ class SilhouetteReference:
     alpha: Float[Tensor, "views height width 1"]
     """Opacity in [0, 1]."""
     depth: Float[Tensor, "views height width 1"] | None = None
-    """Mean distance along the ray, world units, where it is opaque; only `tsdf` needs it."""
+    """Distance along the ray, world units, where it is opaque; only `tsdf` needs it."""
 
     @property
     def mask(self) -> Bool[Tensor, "views height width 1"]:

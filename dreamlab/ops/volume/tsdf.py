@@ -16,8 +16,9 @@ Glossary: `d_i(x)` depth, the distance along the ray, at the pixel where view i 
 units; `o_i` its camera; `T` truncation. Depth is read bilinearly between pixels of one surface and
 from the nearest pixel across its edges (where depths differ by more than about T).
 
-T trades noise for detail: depth may be wrong by less than T, parts may be as thin as T. The mean
-depth of a ray through something translucent lies behind its front, and so does this surface.
+T trades noise for detail: depth may be wrong by less than T, parts may be as thin as T. Depth of
+what is translucent should be the median along the ray: the mean lies behind its front, and so would
+this surface.
 
 Source: Curless and Levoy 1996, "A volumetric method for building complex models from range
 images", sections 3 and 4 (weights that fall behind the surface, space carving).

@@ -1,6 +1,7 @@
 """Marching tetrahedra: topology, position, gradients, and the plain definition."""
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -65,6 +66,38 @@ def test_surfaces_are_closed_oriented_and_of_the_right_genus(name, n):
     a, b, c = surface.vertices[surface.tri].unbind(dim=1)
     volume = (torch.linalg.cross(a, b) * c).sum() / 6
     assert volume > 0  # counter-clockwise seen from outside
+
+
+def euler_of_inside(distance, grid):
+    """Euler characteristic of what the grid's simplices with all corners inside make up.
+
+    The solid below zero of the linear interpolation shrinks to them.
+    """
+    tetrahedra = all_tetrahedra(grid)
+    within = tetrahedra[(distance < 0)[tetrahedra].any(dim=1)].sort(dim=1).values
+    total = 0
+    for count in range(1, 5):
+        rows = torch.cat([within[:, list(corners)] for corners in combinations(range(4), count)])
+        rows = rows[(distance < 0)[rows].all(dim=1)]
+        total += (-1) ** (count - 1) * len(torch.unique(rows, dim=0))
+    return total
+
+
+@pytest.mark.parametrize("name", [*SHAPES, "noise"])
+@pytest.mark.parametrize("n", [6, 9])
+def test_the_genus_is_that_of_what_is_inside_on_the_grid(name, n):
+    """Touching balls are joined or not as their samples say; a closed surface has twice that."""
+    grid = TetrahedralGrid(n)
+    if name == "noise":
+        draw = torch.Generator().manual_seed(n)
+        distance = torch.randn(grid.num_vertices, generator=draw).where(~grid.is_border, 1.0)
+    else:
+        distance = SHAPES[name][0](grid.positions)
+    surface = marching_tetrahedra(distance, grid.positions, grid)
+    edges = build_topology(surface.tri).edges
+    euler = len(surface.vertices) - len(edges) + len(surface.tri)
+    assert euler == 2 * euler_of_inside(distance, grid)
+    assert SHAPES.get(name, (None, None))[1] in (euler, None)
 
 
 def test_a_sphere_has_its_volume_and_distance():

@@ -1,5 +1,8 @@
+"""Textures: texels where they belong, levels, exact gradients, and back ends that agree."""
+
 import pytest
 import torch
+from closeness import assert_gradients_agree, assert_values_agree, fast_backends
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.triangles.texture import texture
@@ -38,6 +41,24 @@ def test_gradients_are_exact(with_level):
     level = torch.rand(2, 3, 2, generator=draw, dtype=torch.float64) * 1.8 + 0.1
     inputs = (tex, uv, level.requires_grad_()) if with_level else (tex, uv)
     assert torch.autograd.gradcheck(texture, inputs)
+
+
+@pytest.mark.parametrize("backend_and_device", fast_backends("texture"))
+@pytest.mark.parametrize("with_level", [False, True])
+def test_fast_and_reference_agree(backend_and_device, with_level):
+    backend, device = backend_and_device
+    draw = torch.Generator().manual_seed(0)
+    tex = torch.rand(1, 8, 16, 3, generator=draw).to(device).requires_grad_()
+    uv = (1.4 * torch.rand(2, 9, 7, 2, generator=draw) - 0.2).to(device).requires_grad_()
+    level = (3 * torch.rand(2, 9, 7, generator=draw)).to(device) if with_level else None
+    results = []
+    for name in ("reference", backend):
+        picture = texture(tex, uv, level, backend=name)
+        upstream = torch.sin(torch.arange(1.0, 1 + picture.numel())).view_as(picture).to(device)
+        results.append((picture, *torch.autograd.grad((picture * upstream).sum(), (tex, uv))))
+    assert_values_agree(results[1][0], results[0][0])
+    for a, b in zip(results[1][1:], results[0][1:], strict=True):
+        assert_gradients_agree(a, b)
 
 
 def test_as_many_textures_as_views():

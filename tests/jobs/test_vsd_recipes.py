@@ -82,6 +82,7 @@ def test_prolificdreamer_has_the_published_hyperparameters_in_our_conventions():
         rule = stages[name].guidance
         assert (rule["name"], rule["guidance_scale"], rule["learning_rate"]) == ("vsd", 7.5, 1e-4)
     assert stages["geometry"].guidance["guidance_scale"] == 101
+    assert stages["geometry"].representation["resolution"] == 64
     entropy = stages["nerf"].losses["opacity_entropy"]
     assert entropy == Schedule(0.0, 1000.0, end=0.4, ease="step")
     assert stages["texture"].representation["reach"] == 0

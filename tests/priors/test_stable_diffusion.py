@@ -138,7 +138,7 @@ def test_slicing_saves_memory_and_changes_no_result(sd1_folder: Path):
 
 @pytest.mark.parametrize("factor", [1e-7, 1e-3, 1e6])
 def test_a_float16_encoder_sends_back_gradients_of_any_size(sd1_folder: Path, factor: float):
-    """Weights of losses scale them: 6e-5 in the recipe sdi, whose numbers float16 can hardly hold."""
+    """Weights of losses scale them, by 6e-5 in the recipe sdi."""
     prior = load(sd1_folder, dtype="float16")
     images = torch.rand(2, IMAGE_SIZE, IMAGE_SIZE, 3, generator=torch.Generator().manual_seed(0))
     images.requires_grad_(True)

@@ -221,7 +221,7 @@ def begin(rule: object, prior: Prior, negative: str, config: PromptConfig) -> No
         plain = Prompts.encode(prior, "cat", negative, replace(config, view="none"))
         rule.begin(prior, plain, torch.Generator().manual_seed(0))
         if isinstance(rule.score, GaussianScore):
-            rule.score.set(LEARNED_OFFSET, LEARNED_STD)
+            rule.score.set(torch.tensor(LEARNED_OFFSET), LEARNED_STD)
 
 
 def reference_of(rule: Rule, z: Tensor, cameras: Cameras) -> Reference | None:

@@ -24,6 +24,11 @@ RULES: dict[str, list[str]] = {
     "sds": [],
     "csd": [f"{STAGE}.scale=8"],
     "nfsd": [f"{STAGE}.scale=8", "--negative", "a grey cube"],
+    "ssd": [
+        f"{STAGE}.scale=8",
+        f"{STAGE}.timesteps.t_min={{from: 0.85, to: 0.02, begin: 0.4}}",
+        f"{STAGE}.timesteps.t_max={{from: 0.96, to: 0.1, begin: 0.4}}",
+    ],
     "asd": [f"{STAGE}.guidance_scale=8"],
     "ism": [f"{STAGE}.guidance_scale=8"],
     "sdi": [
@@ -34,6 +39,11 @@ RULES: dict[str, list[str]] = {
     ],
     "rfds_rev": [f"{STAGE}.guidance_scale=8"],
     "vsd": [f"{STAGE}.guidance_scale=5", f"{STAGE}.learning_rate=0.001"],
+    "sdedit": [
+        f"{STAGE}.guidance_scale=5",
+        f"{STAGE}.t_start={{from: 0.95, to: 0.2}}",
+        f"{STAGE}.num_steps=10",
+    ],
 }
 
 

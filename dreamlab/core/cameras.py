@@ -137,8 +137,13 @@ class CameraRanges:
     """Vertical field of view, degrees."""
     target_jitter: float = 0.0
     """Standard deviation of the point looked at, world units."""
+    together: int = 1
+    """Of so many views in a row azimuths alone differ, by even shares of the range: 2 looks from
+    opposite sides."""
 
     def __post_init__(self) -> None:
+        if self.together < 1:
+            raise ValueError(f"together must be at least 1, got {self.together}")
         for name in ("azimuth", "elevation", "distance", "fov_y"):
             low, high = getattr(self, name)
             if not low <= high or not math.isfinite(high - low):
@@ -157,7 +162,7 @@ class CameraRanges:
 
 
 def sample_cameras(
-    ranges: CameraRanges, num_views: int, generator: torch.Generator, together: int = 1
+    ranges: CameraRanges, num_views: int, generator: torch.Generator, together: int | None = None
 ) -> Cameras:
     """Draw `num_views` cameras: azimuth stratified over the batch, the rest uniform.
 
@@ -168,9 +173,11 @@ def sample_cameras(
         ranges: where they stand.
         num_views: how many; a multiple of `together`.
         generator: on the CPU.
-        together: N. Of every N cameras in a row only the first one is drawn, in the first Nth of
-            the azimuths; the others are it, each one Nth of the azimuths further.
+        together: N; None: that of the ranges. Of every N cameras in a row only the first one is
+            drawn, in the first Nth of the azimuths; the others are it, each one Nth of the azimuths
+            further.
     """
+    together = ranges.together if together is None else together
     num_drawn = num_views // together
     if num_drawn * together != num_views:
         raise ValueError(f"{num_views} views are no groups of {together}")

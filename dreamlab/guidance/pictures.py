@@ -23,6 +23,8 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 from dreamlab.priors.base import Latents, resize_square
 
+Colors = Literal["rgb", "normal"]
+"""What is a picture."""
 Sees = Literal["rgb", "normal", "shape"]
 SHAPE_CHANNELS = 4
 

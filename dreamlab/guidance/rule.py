@@ -5,7 +5,8 @@
 A rule is a file with a `Config`, a subclass of `Rule` that holds the formula, and `build`. The
 formula gets everything about the views of a step (`Views`) and returns a `Judgement`. It treats
 each view for itself, so a view's gradient does not depend on its company; with a multi-view prior
-that holds for each group of views (`priors.multi_view`).
+that holds for each group of views (`priors.multi_view`). A rule that learns does so after it has
+judged (`study`).
 
 Most rules are a difference r of noise predictions under a weight w(t). Then
 
@@ -140,6 +141,8 @@ class Views:
     """What the rule's `draw_extra` returned."""
     reference: Reference | None = None
     """What the rule's `refer` returned."""
+    cameras: Cameras | None = None
+    """From where they are seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,16 @@ class Rule(ABC, Generic[C]):
         """Return what the formula compares the views with; the generator stays as it is."""
         return None
 
+    def study(
+        self, latents: Latents, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Learn from views that were judged, if the rule learns; return numbers for the log.
+
+        Args:
+            latents: z, without gradient.
+        """
+        return {}
+
     def weighted(self, views: Views, residual: Latents, x0: Latents | None = None) -> Judgement:
         """Return the judgement of g = w(t) r.
 
@@ -212,13 +225,13 @@ class Rule(ABC, Generic[C]):
         progress: float,
         extra: Float[Tensor, "batch *numbers"] | None = None,
         reference: Reference | None = None,
+        cameras: Cameras | None = None,
     ) -> Judgement:
-        """Apply the formula to given times and noise."""
+        """Apply the formula to given times and noise; nothing is learned."""
         alpha, sigma = self.prior.alpha_sigma(t)
         noisy = alpha * latents + sigma * noise
-        return self.formula(
-            Views(latents, t, noise, noisy, alpha, sigma, conditionings, progress, extra, reference)
-        )
+        known = (conditionings, progress, extra, reference, cameras)
+        return self.formula(Views(latents, t, noise, noisy, alpha, sigma, *known))
 
     def __call__(
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
@@ -228,10 +241,11 @@ class Rule(ABC, Generic[C]):
         reference = self.refer(render, cameras, progress, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and latent_weight > 0):
             latents = self.encode(render, generator)
-        conditionings = self.prompts.for_views(cameras, render, progress)
-        t, judgement = self._draw(latents.detach(), conditionings, progress, generator, reference)
+        z = latents.detach()
+        t, judgement = self._draw(z, render, cameras, progress, generator, reference)
         gradient = judgement.gradient
         metrics = {"t": t.mean().item(), **base.gradient_metrics(gradient)}
+        metrics |= self.study(z, cameras, progress, generator)
         loss = latents.new_zeros(())
         if latent_weight:
             if self.config.gradient_clip is not None:
@@ -250,11 +264,13 @@ class Rule(ABC, Generic[C]):
     def _draw(
         self,
         latents: Latents,
-        conditionings: ViewConditionings,
+        render: Render,
+        cameras: Cameras,
         progress: float,
         generator: torch.Generator,
         reference: Reference | None,
     ) -> tuple[Float[Tensor, " batch"], Judgement]:
+        conditionings = self.prompts.for_views(cameras, render, progress)
         together = group_size(self.prior, len(latents))
         t = sample_timesteps(self.config.timesteps, progress, len(latents), generator, together).to(
             latents.device
@@ -263,7 +279,8 @@ class Rule(ABC, Generic[C]):
         extra = self.draw_extra(noise, generator)
         noise = noise.to(latents.device)
         extra = None if extra is None else extra.to(latents.device)
-        return t, self.judge(latents, t, noise, conditionings, progress, extra, reference)
+        known = (conditionings, progress, extra, reference, cameras)
+        return t, self.judge(latents, t, noise, *known)
 
     def _image_loss(self, render: Render, judgement: Judgement) -> Float[Tensor, ""]:
         images = resize_square(picture(render, self.config.sees), self.prior.image_size)
@@ -280,8 +297,7 @@ class Rule(ABC, Generic[C]):
         """Decode what the renders are being pulled to, as images in [0, 1]."""
         reference = self.refer(render, cameras, progress, generator)
         latents = self.encode(render, generator)
-        conditionings = self.prompts.for_views(cameras, render, progress)
-        _, judgement = self._draw(latents, conditionings, progress, generator, reference)
+        _, judgement = self._draw(latents, render, cameras, progress, generator, reference)
         return self.prior.decode(judgement.x0).clamp(0, 1)
 
 

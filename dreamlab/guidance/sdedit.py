@@ -31,6 +31,7 @@ from dreamlab.core.render import Render
 from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.guidance import base
 from dreamlab.guidance.guided import GUIDED, Group, guided_noise
+from dreamlab.guidance.pictures import Colors, picture
 from dreamlab.guidance.prompts import Prompts, ViewConditionings
 from dreamlab.priors.base import Latents, Prior, resize_square
 from dreamlab.priors.footprint import Coding
@@ -40,6 +41,8 @@ from dreamlab.priors.footprint import Coding
 class Config:
     """Settings of the image-to-image rule."""
 
+    sees: Colors = "rgb"
+    """What the prior edits: `rgb`, or `normal`, normals in world space as colours."""
     guidance_scale: Scalar = 7.5
     """s in e_0 + s (e_y - e_0)."""
     cfg_rescale: Scalar = 0.0
@@ -71,6 +74,11 @@ class SDEdit:
 
     def __init__(self, config: Config, prior: Prior, prompts: Prompts) -> None:
         self.config, self.prior, self.prompts = config, prior, prompts
+
+    @property
+    def needs_normals(self) -> bool:
+        """Whether renders must have normals."""
+        return self.config.sees == "normal"
 
     @torch.no_grad()
     def edit(
@@ -107,7 +115,7 @@ class SDEdit:
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
     ) -> Float[Tensor, "batch side side 3"]:
         """Return y, the edited renders, sRGB in [0, 1] at the prior's image size."""
-        latents = self.prior.encode_image(render.rgb.detach(), generator)
+        latents = self.prior.encode_image(picture(render, self.config.sees), generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         conditionings = self.prompts.for_views(cameras, render, progress)
         edited = self.edit(latents, noise, conditionings, progress)
@@ -117,7 +125,8 @@ class SDEdit:
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
     ) -> base.GuidanceOutput:
         target = self.target(render, cameras, progress, generator).permute(0, 3, 1, 2)
-        images = resize_square(render.rgb, self.prior.image_size).to(target)
+        images = resize_square(picture(render, self.config.sees), self.prior.image_size)
+        images = images.to(target)
         gradient = images.detach() - target
         metrics = {
             "t": value_at(self.config.t_start, progress),

@@ -15,8 +15,8 @@ treats the result as if it were at t; here the inversion ends at t (`timesteps.j
 Its loss is a mean over values, half of it divided by the batch: multiply its weight by 1 / (C h w)
 to compare.
 
-Averaging the gradients of views from opposite sides (MV-SDI) is what `views: 2` does, up to how
-evenly azimuths are drawn: one view from each half of the circle.
+Averaging the gradients of two views from opposite sides (MV-SDI) is what `views: 2` of a stage does
+with `cameras: {together: 2}`.
 
 Source: Lukoianov et al., Score Distillation via Reparametrized DDIM (2024), with the
 hyperparameters of its code in threestudio.

@@ -1,11 +1,10 @@
 """Variational score distillation (VSD).
 
-    z = E(render),   z_t = alpha z + sigma eps,   eh = e_0 + s (e_y - e_0)
-    g = w(t) (eh(z_t, t, y_view) - e_phi(z_t, t, y, c)),        dL/dz = g / B
+    g = w(t) (eh(z_t, t, y_view) - e_phi(z_t, t, y, c)),        eh = e_0 + s (e_y - e_0)
 
 Glossary: y_view the prompt with words for the view, y without; c the camera; e_phi the score of the
-pictures that are rendered, learned on the way. Other letters, normalisation: `guidance.base`;
-guidance by s: `guidance.guided`; what e_phi is: `priors.learned`.
+pictures that are rendered, learned on the way. Other letters, normalisation: `guidance.base`; image
+space: `guidance.rule`; guidance by s: `guidance.guided`; what e_phi is: `priors.learned`.
 
 SDS asks for a render at a mode of the prior, VSD for renders that are distributed as the prior is.
 If the score of the renders were known, g would vanish where the two distributions agree; it is SDS
@@ -35,15 +34,11 @@ from torch import Tensor, nn
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.errors import InputError
 from dreamlab.core.moments import load_moments, moments
-from dreamlab.core.render import Render
 from dreamlab.core.schedules import Scalar, check_within, value_at
-from dreamlab.guidance import base
-from dreamlab.guidance.guided import GUIDED, Group, guided_noise
 from dreamlab.guidance.prompts import Prompts
-from dreamlab.guidance.timesteps import TimestepConfig, draw_alike, sample_timesteps
-from dreamlab.guidance.weighting import Weighting, weight
+from dreamlab.guidance.rule import GuidedConfig, GuidedRule, Judgement, Views
+from dreamlab.guidance.timesteps import draw_alike
 from dreamlab.priors.base import Latents, Prior
-from dreamlab.priors.footprint import Coding
 from dreamlab.priors.learned import Adaptable, LearnedScore, LoraConfig, Poses, denoising_loss
 from dreamlab.priors.multi_view import group_size
 
@@ -52,42 +47,27 @@ SCORE, OPTIMIZER = "score.", "optimizer."
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """Settings of variational score distillation."""
+class Config(GuidedConfig):
+    """Settings of variational score distillation; guidance is of the pretrained score alone."""
 
-    guidance_scale: Scalar = 7.5
-    """s in e_0 + s (e_y - e_0), for the pretrained score alone."""
-    weighting: Weighting = "sds"
-    """w(t), as for `sds`."""
-    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
-    """Which noise levels are judged when; the learned score is trained on all of them."""
     learned_model: str | None = None
     """A second model (alias, folder or hub id) whose network the learned score changes, with the
     latents and the noise of the prior; none: the prior itself, which is in memory once."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters that the learned score consists of."""
     learning_rate: Scalar = 1e-4
-    """AdamW's, for the learned score."""
+    """AdamW's, for the learned score, which is trained at all noise levels."""
     learning_steps: int = 1
     """Training steps of the learned score after each judgement, each with fresh noise."""
     camera_dropout: Scalar = 0.1
     """Probability with which a view's camera is hidden in training."""
 
     def __post_init__(self) -> None:
+        GuidedConfig.__post_init__(self)
         if self.learning_steps < 1:
             raise ValueError(f"learning_steps must be at least 1, got {self.learning_steps}")
         check_within("camera_dropout", self.camera_dropout, 0.0, 1.0)
         check_within("learning_rate", self.learning_rate, 0.0)
-
-    @property
-    def widest(self) -> tuple[Group, ...]:
-        """Groups of conditionings in the rule's widest call of the denoiser."""
-        return GUIDED
-
-    @property
-    def codings(self) -> tuple[Coding, ...]:
-        """What a step asks of the autoencoder."""
-        return ("encode", "back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +79,10 @@ class _Learned:
     plain: Prompts
 
 
-class VSD:
+class VSD(GuidedRule[Config]):
     """Variational score distillation with one prior and one prompt; satisfies `Learning`."""
 
-    def __init__(self, config: Config, prior: Prior, prompts: Prompts) -> None:
-        self.config, self.prior, self.prompts = config, prior, prompts
-        self._begun: _Learned | None = None
+    _begun: _Learned | None = None
 
     @property
     def learned_model(self) -> str | None:
@@ -131,38 +109,19 @@ class VSD:
         """The score of the renders, e_phi."""
         return self._learned.score
 
-    @torch.no_grad()
-    def judge(
-        self,
-        latents: Latents,
-        t: Float[Tensor, " batch"],
-        noise: Latents,
-        cameras: Cameras,
-        progress: float,
-        render: Render | None = None,
-    ) -> Latents:
-        """Return g for given times and noise; view by view, and nothing is learned.
+    def formula(self, views: Views) -> Judgement:
+        assert views.cameras is not None
+        plain, poses = self._plain(views.cameras, views.progress), poses_of(views.cameras)
+        with torch.no_grad():
+            learned = self.score.predict(views.noisy, views.t, plain, poses).eps
+        return self.weighted(views, self.guided(views, views.noisy) - learned)
 
-        Args:
-            latents: z.
-            t: times, one a view.
-            noise: eps.
-            cameras: of the views.
-            progress: fraction of the stage that is done, in [0, 1].
-            render: what is seen, for prompts of objects.
-        """
-        alpha, sigma = self.prior.alpha_sigma(t)
-        noisy = alpha * latents + sigma * noise
-        guided = guided_noise(
-            self.prior,
-            noisy,
-            t,
-            self.prompts.for_views(cameras, render, progress),
-            scale=value_at(self.config.guidance_scale, progress),
-        )
-        plain = self._plain(cameras, progress)
-        learned = self.score.predict(noisy, t, plain, poses_of(cameras)).eps
-        return weight(self.config.weighting, alpha, sigma) * (guided - learned)
+    def study(
+        self, latents: Latents, cameras: Cameras, progress: float, generator: torch.Generator
+    ) -> dict[str, float]:
+        steps = range(self.config.learning_steps)
+        errors = [self.learn(latents, cameras, progress, generator) for _ in steps]
+        return {"learned_error": sum(errors) / len(errors)}
 
     def learn(
         self, latents: Latents, cameras: Cameras, progress: float, generator: torch.Generator
@@ -170,7 +129,7 @@ class VSD:
         """Take one training step of the learned score; return its mean squared error a value.
 
         Args:
-            latents: of the renders; no gradient is sent to them.
+            latents: z of the renders; no gradient is sent to them.
             cameras: of the renders.
             progress: fraction of the stage that is done, in [0, 1].
             generator: on the CPU; draws times, noise and dropout.
@@ -198,23 +157,6 @@ class VSD:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.item() / latents[0].numel()
-
-    def __call__(
-        self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator
-    ) -> base.GuidanceOutput:
-        latents = self.prior.encode_image(render.rgb, generator)
-        z = latents.detach()
-        together = group_size(self.prior, len(z))
-        t = sample_timesteps(self.config.timesteps, progress, len(z), generator, together)
-        t = t.to(z.device)
-        noise = torch.randn(z.shape, generator=generator).to(z.device)
-        gradient = self.judge(z, t, noise, cameras, progress, render)
-        errors = [
-            self.learn(z, cameras, progress, generator) for _ in range(self.config.learning_steps)
-        ]
-        metrics = {"t": t.mean().item(), "learned_error": sum(errors) / len(errors)}
-        loss = base.distillation_loss(latents, gradient)
-        return base.GuidanceOutput(loss, metrics | base.gradient_metrics(gradient))
 
     def _plain(self, cameras: Cameras, progress: float) -> Float[Tensor, "batch tokens features"]:
         return self._learned.plain.for_views(cameras, progress=progress).positive[:, 0]

@@ -8,7 +8,13 @@ and shift of the autoencoder's config; f = side of the picture / side of the lat
 
 Precision: float32 outside the autoencoder. SDXL's own autoencoder overflows in float16
 (`force_upcast` in its config); it then runs in float32 beside a half-precision denoiser. A
-mended one, such as madebyollin/sdxl-vae-fp16-fix, does not say so and runs in float16.
+mended one, such as madebyollin/sdxl-vae-fp16-fix, does not say so and runs in float16. Numbers of
+float16 lie between 6e-8 and 65504, and a gradient may be any multiple of what a rule wants (weights
+of losses, number of views). So it goes back through a float16 encoder as
+
+    dL/dx = 1/c (dE/dx)^T (c dL/dz),        c = 2^-k,  2^(k-1) <= max |dL/dz| < 2^k,
+
+which changes nothing but rounding: loss scaling, of each encoding by itself.
 
 Memory: E is differentiated, so calls of it in parts save nothing unless each part is computed again
 on the way back. `save_memory` does both: only one part's activations are there at a time.
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
 Pictures = Float[Tensor, "batch 3 side side"]
 TILES_PER_SIDE = 2
 """Into how many tiles a side is cut, the overlap of a quarter not counted."""
+MAX_EXPONENT = 100
+"""Of powers of two, so that they and their inverses are float32 numbers."""
 
 
 @runtime_checkable
@@ -84,6 +92,13 @@ class Autoencoder:
 
     def encode(self, pictures: Pictures, generator: torch.Generator | None) -> Latents:
         """A tiny autoencoder has no posterior: with and without generator are the same."""
+        seen = pictures.view_as(pictures)
+        latents = self._encode(seen, generator)
+        if self.vae.dtype == torch.float16 and latents.requires_grad:
+            _scale_gradient(latents, seen)
+        return latents
+
+    def _encode(self, pictures: Pictures, generator: torch.Generator | None) -> Latents:
         encoded = self.vae.encode(pictures.to(self.vae.device, self.vae.dtype) * 2 - 1)
         if hasattr(encoded, "latents"):
             latents = encoded.latents.float()
@@ -118,3 +133,31 @@ class Autoencoder:
             encoder = self.vae.encoder
             forward = encoder.forward
             encoder.forward = lambda pixels: checkpoint(forward, pixels, use_reentrant=False)
+
+
+def _scale_gradient(output: Tensor, source: Tensor) -> None:
+    """Let the gradient between two float32 tensors be near 1 on its way from the one to the other.
+
+    Args:
+        output: where it comes in and is scaled; a function of `source` alone.
+        source: where it comes out and gets its size back.
+    """
+    factors: list[Tensor] = []
+
+    def enlarge(gradient: Tensor) -> Tensor:
+        factors[:] = [_power_to_one(gradient)]
+        return gradient * factors[0]
+
+    output.register_hook(enlarge)
+    source.register_hook(lambda gradient: gradient / factors[0])
+
+
+def _power_to_one(values: Tensor) -> Float[Tensor, ""]:
+    """Return the power of two that brings the largest value to [1/2, 1); 1 if there is none such.
+
+    Of 0 and of what is not finite there is none.
+    """
+    largest = values.abs().amax()
+    exponent = largest.frexp().exponent.clamp(-MAX_EXPONENT, MAX_EXPONENT)
+    power = torch.ldexp(torch.ones_like(largest), -exponent)
+    return torch.where(largest.isfinite() & (largest > 0), power, 1.0)

@@ -6,8 +6,9 @@
              ->  backward to the pixels
 
 Glossary: B views of a step; R conditionings of a view in the widest call of the denoiser. Where
-only pixels are pulled to what was decoded, the encoder keeps no graph. What a rule compares with
-(`dds`) is encoded before all that and without a graph, so it is never the worst moment.
+only pixels are pulled to what was decoded, the encoder keeps no graph. Where latents themselves are
+optimised, they are decoded instead, once and with a graph. What a rule compares with (`dds`) is
+encoded before all that and without a graph, so it is never the worst moment.
 
 The step runs for real, with the real classes and shapes, on torch's meta device: every tensor has a
 size and none has memory. Counted are the bytes of all storages that are alive at once, at the worst
@@ -44,10 +45,11 @@ SLACK = 0.01
 META = torch.device("meta")
 
 
-Coding = Literal["encode", "back", "decode"]
+Coding = Literal["encode", "back", "decode", "show"]
 """What a step asks of the autoencoder: the latents of the views, the way from these back to the
-pixels, and pictures of other latents."""
+pixels, pictures of other latents, and the picture of the latents that are optimised."""
 CODINGS: tuple[Coding, ...] = ("encode", "back", "decode")
+"""Of a rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +202,7 @@ def guided_step(told: Told, demand: Demand, learned: tuple[LoraScore, Told] | No
     """
     prior, views, rows = told.prior, demand.views, demand.views * demand.rows
     side = prior.image_size
-    images = torch.empty(views, side, side, 3, device=META, requires_grad=True)
-    latents = _latents_of(images, prior, demand.codings)
+    images, latents = _coded(prior, views, demand.codings)
     inputs = told.rows(rows)
     if isinstance(prior, UNetPrior) and prior.controls:
         names = tuple(prior.controls)
@@ -223,15 +224,24 @@ def guided_step(told: Told, demand: Demand, learned: tuple[LoraScore, Told] | No
     loss.backward()
 
 
-def _latents_of(images: Tensor, prior: DiffusionPrior, codings: Sequence[Coding]) -> Tensor:
-    """Encode pictures as a step does: with a graph, without one, or not at all."""
+def _coded(prior: DiffusionPrior, views: int, codings: Sequence[Coding]) -> tuple[Tensor, Tensor]:
+    """Return pictures and their latents as a step makes them.
+
+    One comes from the other with a graph, or without one, or not at all.
+    """
+    shape = (prior.latent_channels, prior.latent_size, prior.latent_size)
+    if "show" in codings:
+        latents = torch.empty(1, *shape, device=META, requires_grad=True)
+        return prior.decode(latents).expand(views, -1, -1, -1), latents.expand(views, *shape)
+    side = prior.image_size
+    images = torch.empty(views, side, side, 3, device=META, requires_grad=True)
     if "back" in codings:
-        return prior.encode_image(images, None)
-    shape = (len(images), prior.latent_channels, prior.latent_size, prior.latent_size)
-    with torch.no_grad():
-        encodes = "encode" in codings
-        latents = prior.encode_image(images, None) if encodes else torch.empty(shape, device=META)
-    return latents.requires_grad_()  # where the way back begins that is not the encoder's
+        return images, prior.encode_image(images, None)
+    latents = torch.empty(views, *shape, device=META)
+    if "encode" in codings:
+        with torch.no_grad():
+            latents = prior.encode_image(images, None)
+    return images, latents.requires_grad_()  # where the way back begins that is not the encoder's
 
 
 def new_score(prior: DiffusionPrior, lora: LoraConfig) -> LoraScore:

@@ -12,6 +12,7 @@ from dreamlab.priors.base import Prior
 from dreamlab.priors.footprint import CODINGS, Coding, Demand
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.systems import components
+from dreamlab.systems.prior_fit import is_latent
 from dreamlab.systems.settings import StageConfig
 
 
@@ -48,7 +49,9 @@ def demand_of(stage: StageConfig, layout: Layout | None = None) -> Demand:
     config = components.find("guidance", stage.guidance).config
     prompts = 1 if layout is None else stage.passes.most_prompts(len(layout))
     codings: tuple[Coding, ...] = getattr(config, "codings", CODINGS)
-    if stage.encoder_gradient == "linear":
+    if is_latent(stage.representation["name"]):
+        codings = (*(coding for coding in codings if coding == "decode"), "show")
+    elif stage.encoder_gradient == "linear":
         codings = tuple(coding for coding in codings if coding != "back")
     rows = rows_per_view(config, stage.prompts, prompts)
     demand = Demand(stage.views, rows, codings=codings)

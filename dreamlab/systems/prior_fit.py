@@ -73,6 +73,12 @@ def check_groups(name: str, config: StageConfig, prior: Traits) -> None:
             "choose a model that judges single pictures, such as sd21.",
         )
     check_whole_groups(prior.name, together, config.views, f"stages.{name}.views")
+    if config.cameras.together not in (1, together):
+        raise InputError(
+            f"{prior.name} judges {together} views from all around, and stages.{name}.cameras."
+            f"together is {config.cameras.together}.",
+            f"leave stages.{name}.cameras.together out.",
+        )
     low, high = config.cameras.azimuth
     if abs(high - low - 360) > 1e-3:
         raise InputError(

@@ -144,6 +144,11 @@ class StageConfig:
         for name in ("steps", "views", "particles"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.views % self.cameras.together:
+            raise ValueError(
+                f"views must be a multiple of cameras.together {self.cameras.together}, got "
+                f"{self.views}"
+            )
         start = self.start_from
         if start not in (None, PREVIOUS) and Path(start).suffix.lower() not in FRAME_OF:
             raise ValueError(

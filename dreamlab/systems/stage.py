@@ -209,7 +209,7 @@ class Stage:
             self.config.cameras,
             self.config.views,
             self._generator(step, "cameras"),
-            views_together(self.guidance, self.config.views),
+            max(views_together(self.guidance, self.config.views), self.config.cameras.together),
         )
         cameras = self._look_at_shown(cameras, step).to(self.device)
         render = self._training_render(cameras, step, progress)

@@ -9,8 +9,9 @@ import torch
 
 from dreamlab.core.errors import MemoryExhaustedError
 
-SIGNS = ("can't allocate memory", "out of memory")
-"""What torch's general errors say when a CPU or a device has no memory left."""
+SIGNS = ("can't allocate memory", "out of memory", "Failed to allocate", "STATUS_ALLOC_FAILED")
+"""What general errors of torch, of Warp's kernels and of CUDA's libraries say when a CPU or a
+device has no memory left."""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Claims about cameras: where they stand, where they look, where their rays go."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -194,6 +195,9 @@ def test_cameras_drawn_together_differ_in_azimuth_alone_by_even_shares_of_the_ra
     starts = cameras.azimuth[::together] % (360.0 / together)
     sectors = (starts // (120.0 / together)).long()
     assert sectors.sort().values.tolist() == [0, 1, 2]
+    asked = replace(ranges, together=together)
+    again = sample_cameras(asked, 3 * together, torch.Generator().manual_seed(0))
+    assert torch.equal(again.camera_to_world, cameras.camera_to_world)
 
 
 def test_views_that_are_no_whole_groups_are_refused():

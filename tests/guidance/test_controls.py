@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from analytic import GaussianPrior
 from guided_views import as_render, cameras_at
+from learned_gaussian import LearnableGaussianPrior
 from rules import CASES, gaussian
 from tiny_models import save_tiny_controlnet
 from torch import Tensor
@@ -24,6 +24,7 @@ from dreamlab.guidance.controls import (
     check_controls,
     inverse_depth,
 )
+from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors.base import Prediction
 from dreamlab.priors.controlnet import Control
@@ -100,7 +101,7 @@ def test_a_views_picture_depends_on_nothing_else_and_has_no_gradient(sees: Any):
     assert torch.equal(sees(Render(**fields), CAMERAS[1:2]), whole[1:2])
 
 
-class Watched(GaussianPrior):
+class Watched(LearnableGaussianPrior):
     """Notes which pictures each row was shown."""
 
     def predict(
@@ -131,6 +132,9 @@ def test_every_rule_shows_every_row_the_picture_of_its_view(case: str, view: str
     rule = found.module.build(found.config, prior, wrapped("cat"))
     if isinstance(rule, Comparing):
         rule.compare_with(wrapped(rule.reference_prompt))
+    if isinstance(rule, Learning):
+        plain = Prompts.encode(prior, "cat", "ugly", PromptConfig(view="none"))
+        rule.begin(prior, plain, torch.Generator().manual_seed(0))
     render = as_render(torch.rand(2, 4, 4, 3, requires_grad=True))
     half = torch.ones(2, 4, 4, 1)
     half[1, :2] = 0.0  # the second view shows half as much

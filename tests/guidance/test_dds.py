@@ -6,7 +6,7 @@ import pytest
 import torch
 from analytic import GaussianPrior
 from guided_views import REFERENCE, as_render, cameras_at
-from rules import MEANS, encode_reference, gaussian, reference_of
+from rules import MEANS, begin, gaussian, reference_of
 
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.dds import DDS, Config
@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def make(prior: GaussianPrior, reference_prompt: str, **options) -> DDS:
     config = Config(reference_prompt=reference_prompt, **options)
     rule = DDS(config, prior, Prompts.encode(prior, "cat", "", PLAIN))
-    encode_reference(rule, prior, "", PLAIN)
+    begin(rule, prior, "", PLAIN)
     return rule
 
 

@@ -12,7 +12,8 @@ from dreamlab.priors.load import PriorConfig
 from dreamlab.systems.components import available, find
 from dreamlab.systems.settings import StageConfig
 
-TEXT = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "guidance.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 TABLE = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", TEXT, re.MULTILINE))
 INLINE = re.findall(r"`(\{name: [^`]*\})`", TEXT)
@@ -21,6 +22,13 @@ INLINE = re.findall(r"`(\{name: [^`]*\})`", TEXT)
 def test_every_rule_has_a_section():
     sections = set(re.findall(r"^## `(\w+)`", TEXT, re.MULTILINE))
     assert sections == TABLE.keys() == set(available("guidance"))
+
+
+def test_every_rule_has_a_picture():
+    text = TEXT + (DOCS / "vsd.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\(images/rule-(\w+)\.png\)", text))
+    assert shown == set(available("guidance"))
+    assert all((DOCS / "images" / f"rule-{name}.png").is_file() for name in shown)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from guided_views import as_render, cameras_at
 from joint_gaussian import JointGaussianPrior
-from rules import CASES, MEANS, STD, encode_reference, reference_of
+from rules import CASES, MEANS, STD, begin, reference_of
 from torch import Tensor
 
 from dreamlab.core.cameras import CameraRanges, Cameras
@@ -48,7 +48,7 @@ def make(case: str, prior: JointGaussianPrior, *, view: Any = "none", **options:
     found = find("guidance", {"name": chosen.name, **chosen.options, **options})
     config = PromptConfig(view=view)
     rule = found.module.build(found.config, prior, Prompts.encode(prior, "cat", "ugly", config))
-    encode_reference(rule, prior, "ugly", config)
+    begin(rule, prior, "ugly", config)
     prior.calls.clear()
     return rule
 
@@ -66,7 +66,7 @@ def judged(rule: Rule, rows: Any, cameras: Cameras = TWO) -> Tensor:
     seen = cameras[rows]
     reference = reference_of(rule, z, seen)
     told = rule.prompts.for_views(seen)
-    return rule.judge(z, T[rows], noise, told, 0.0, extra, reference).gradient
+    return rule.judge(z, T[rows], noise, told, 0.0, extra, reference, seen).gradient
 
 
 @pytest.mark.parametrize("case", CASES)

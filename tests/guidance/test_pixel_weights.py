@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from guided_views import as_render, cameras_at
-from rules import encode_reference, gaussian
+from rules import begin, gaussian
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -71,7 +71,7 @@ def test_the_gradient_of_every_rule_is_scaled_pixel_by_pixel(name: str, kind: An
     prior, config = gaussian(), PromptConfig(view="none")
     found = find("guidance", {"name": name.split(maxsplit=1)[0], **RULES[name]})
     rule = found.module.build(found.config, prior, Prompts.encode(prior, "cat", "ugly", config))
-    encode_reference(rule, prior, "ugly", config)
+    begin(rule, prior, "ugly", config)
     render, _, _ = scene()
     seen = render.normal if "normals" in name else render.rgb
     assert seen is not None

@@ -7,13 +7,13 @@ import pytest
 import torch
 from guided_views import as_render, cameras_at
 from learned_gaussian import LearnableGaussianPrior
-from rules import CASES, MEANS, STD, VIEW_MEANS, encode_reference
+from rules import CASES, MEANS, STD, VIEW_MEANS, begin
 from torch import Tensor
 from toy_run import toy_stage
 
 from dreamlab.core.layout import Box, Layout
 from dreamlab.core.render import Render
-from dreamlab.guidance.learning import Learning, LearningConfig
+from dreamlab.guidance.learning import LearningConfig
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.rows import rows_per_view
 from dreamlab.guidance.semantic import SemanticConfig, SemanticPrompts, num_prompts
@@ -28,7 +28,6 @@ RULES: dict[str, dict[str, Any]] = {
     "csd that moves": {"name": "csd", "negative_share": {"from": 0.0, "to": 1.0}},
     "nfsd without guidance": {"name": "nfsd", "scale": 1.0},
     "sdedit": {"name": "sdedit", "t_start": 0.1},
-    "vsd": {"name": "vsd"},
 }
 PROMPTS = {
     "plain": PromptConfig(view="none"),
@@ -55,9 +54,7 @@ def widest_call(settings: dict[str, Any], config: PromptConfig, shown: tuple[int
         )
     found = find("guidance", settings)
     rule = found.module.build(found.config, prior, prompts)
-    encode_reference(rule, prior, "ugly", config)
-    if isinstance(rule, Learning):
-        rule.begin(prior, Prompts.encode(prior, *texts), torch.Generator().manual_seed(0))
+    begin(rule, prior, "ugly", config)
     prior.calls.clear()
     rule(as_shown(shown), CAMERAS, 0.5, torch.Generator().manual_seed(0))
     rows = max(count for name, count in prior.calls if name == "predict")
@@ -114,15 +111,13 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("rule", RULES)
 def test_the_codings_that_a_rule_says_are_those_of_a_step(rule: str, weights: str):
     settings = dict(RULES[rule])
-    if settings["name"] not in ("vsd", "sdedit"):  # these have one loss
+    if settings["name"] != "sdedit":  # which has one loss
         settings |= WEIGHTS[weights]
     prior, config = Coding(mean_of, std=STD), PROMPTS["plain"]
     prompts = Prompts.encode(prior, "cat", "ugly", config)
     found = find("guidance", settings)
     built = found.module.build(found.config, prior, prompts)
-    encode_reference(built, prior, "ugly", config)
-    if isinstance(built, Learning):
-        built.begin(prior, prompts, torch.Generator().manual_seed(0))
+    begin(built, prior, "ugly", config)
     built(as_shown(()), CAMERAS, 0.5, torch.Generator().manual_seed(0))
     asked = {CODED[name] for name, _ in prior.calls if name in CODED}
     assert asked == set(demand_of(toy_stage(guidance=settings)).codings)

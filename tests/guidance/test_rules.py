@@ -7,8 +7,9 @@ import pytest
 import torch
 from analytic import GaussianPrior
 from guided_views import as_render, cameras_at
-from half_precision import HalfPrior
-from rules import CASES, Scene, encode_reference, gaussian, reference_of
+from half_precision import BrainLearnablePrior, HalfLearnablePrior
+from learned_gaussian import LearnableGaussianPrior
+from rules import CASES, Scene, begin, gaussian, reference_of
 from torch import Tensor
 
 from dreamlab.core.errors import InputError
@@ -37,7 +38,7 @@ def make(
     prior = prior or gaussian()
     config = PromptConfig(view=view)  # type: ignore[arg-type]
     rule = found.module.build(found.config, prior, Prompts.encode(prior, "cat", "ugly", config))
-    encode_reference(rule, prior, "ugly", config)
+    begin(rule, prior, "ugly", config)
     prior.calls.clear()
     return rule
 
@@ -58,6 +59,7 @@ def judged(rule: Rule, which: slice = slice(None), progress: float = 0.0):
         progress,
         None if extra is None else extra[which],
         reference_of(rule, z[which], CAMERAS[which]),
+        CAMERAS[which],
     )
 
 
@@ -101,7 +103,7 @@ def test_the_loss_hands_the_gradient_to_the_pixels(case: str):
     z = rgb.detach().permute(0, 3, 1, 2) * 2 - 1
     conditionings = rule.prompts.for_views(CAMERAS[:3])
     before = reference_of(rule, z, CAMERAS[:3])
-    g = rule.judge(z, t, noise, conditionings, 0.5, extra, before).gradient
+    g = rule.judge(z, t, noise, conditionings, 0.5, extra, before, CAMERAS[:3]).gradient
     expected = 2 * g.permute(0, 2, 3, 1) / 3  # z = 2 x - 1, mean over three views
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert output.metrics["t"] == pytest.approx(float(t.mean()), rel=1e-5)
@@ -161,8 +163,13 @@ def test_pixels_can_be_pulled_instead_of_latents(case: str):
 
 
 @pytest.mark.parametrize("kind", MOSTLY_SLOW)
+@pytest.mark.parametrize(
+    ("half_prior", "share"), [(HalfLearnablePrior, 0.05), (BrainLearnablePrior, 0.4)]
+)
 @pytest.mark.parametrize("case", CASES)
-def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(case: str, kind: str):
+def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(
+    case: str, half_prior: type[HalfLearnablePrior], share: float, kind: str
+):
     rgb = torch.rand(4, 8, 8, 3, generator=seeded(9)).requires_grad_(True)
     options = {"timesteps": {"policy": "uniform", "t_min": 0.05, "t_max": 0.98}}
 
@@ -174,10 +181,10 @@ def test_a_prior_of_half_precision_gives_finite_gradients_near_the_exact_ones(ca
         assert output.loss.dtype == torch.float32 and output.metrics["nonfinite_fraction"] == 0
         return torch.autograd.grad(output.loss, rgb)[0]
 
-    half, full = gradient(HalfPrior), gradient(GaussianPrior)
+    half, full = gradient(half_prior), gradient(LearnableGaussianPrior)
     assert half.isfinite().all()
-    assert (half - full).norm() < 0.05 * full.norm()
-    assert gradient(HalfPrior, latent_weight=0.0, image_weight=1.0).isfinite().all()
+    assert (half - full).norm() < share * full.norm()
+    assert gradient(half_prior, latent_weight=0.0, image_weight=1.0).isfinite().all()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,6 +1,7 @@
 """SDEdit against the exact probability flow of priors whose score is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from half_precision import HalfPrior
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 from dreamlab.core.schedules import Schedule
-from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.base import Guidance, needs_normals
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.sdedit import Config, SDEdit, build, path
 from dreamlab.priors.base import Prediction
@@ -223,6 +224,22 @@ def test_the_render_may_have_another_size_but_must_be_square():
     assert rgb.grad is not None and (rgb.grad != 0).any()
     with pytest.raises(InputError, match="square"):
         rule(as_render(torch.rand(1, 8, 16, 3)), cameras_at([0]), 0.0, seeded())
+
+
+def test_normals_are_edited_as_colours_are():
+    rule = sdedit(Config(sees="normal"), gaussian())
+    assert needs_normals(rule) and not needs_normals(sdedit(Config(), gaussian()))
+    alpha = torch.rand(2, 8, 8, 1, generator=seeded(1)).requires_grad_(True)
+    normal = (alpha.detach() * torch.nn.functional.normalize(draw(2, 8, 8, 3), dim=-1)).clone()
+    normal.requires_grad_(True)
+    render = replace(as_render(torch.rand(2, 8, 8, 3)), alpha=alpha, normal=normal)
+    cameras = cameras_at([0, 90])
+    rule(render, cameras, 0.0, seeded()).loss.backward()
+    colours = ((normal + alpha) / 2).detach()
+    target = sdedit(Config(), gaussian()).target(as_render(colours), cameras, 0.0, seeded())
+    assert normal.grad is not None and alpha.grad is not None
+    torch.testing.assert_close(normal.grad, (colours - target) / 4)  # half a colour, two views
+    torch.testing.assert_close(alpha.grad, normal.grad.sum(-1, keepdim=True))
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,12 @@ def test_at_first_the_gradient_is_between_the_guided_and_the_plain_prediction(
     z, noise, t = random(3, 4, 8, 8), random(3, 4, 8, 8, seed=1), torch.tensor([0.1, 0.5, 0.9])
     alpha, sigma = prior.alpha_sigma(t)
     noisy = alpha * z + sigma * noise
-    guided = guided_noise(prior, noisy, t, vsd.prompts.for_views(CAMERAS), scale=7.5)
+    told = vsd.prompts.for_views(CAMERAS)
+    guided = guided_noise(prior, noisy, t, told, scale=7.5)
     plain = prior.encode_text(["a"]).expand(3, -1, -1)
     expected = sigma**2 * (guided - prior.predict(noisy, t, plain).eps)
-    torch.testing.assert_close(vsd.judge(z, t, noise, CAMERAS, 0.0), expected)
+    found = vsd.judge(z, t, noise, told, 0.0, cameras=CAMERAS)
+    torch.testing.assert_close(found.gradient, expected)
 
 
 def test_learning_lowers_the_error_and_leaves_the_pretrained_score_alone_bit_for_bit(

@@ -224,9 +224,8 @@ def test_every_rule_hears_the_scale_of_the_moment(root: Path, prior: UNetPrior):
         rule = found.module.build(found.config, prior, prompts)
         if name == "vsd":
             rule.begin(prior, prompts, torch.Generator().manual_seed(0))
-            return rule.judge(z, T, noisy().flip(0), cameras, progress)
         told = prompts.for_views(cameras, progress=progress)
-        return rule.judge(z, T, noisy().flip(0), told, progress).gradient
+        return rule.judge(z, T, noisy().flip(0), told, progress, cameras=cameras).gradient
 
     assert torch.equal(judged(moving, "sds", 0.5), judged(prior, "sds", 0.0))
     assert not torch.allclose(judged(moving, "sds", 0.9), judged(prior, "sds", 0.0), atol=1e-4)

@@ -16,7 +16,11 @@ from dreamlab.core.errors import InputError
 from dreamlab.guidance import vsd
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.comparing import Comparing
-from dreamlab.guidance.encoder_gradient import EncoderGradient, with_linear_backward
+from dreamlab.guidance.encoder_gradient import (
+    EncoderGradient,
+    with_latents,
+    with_linear_backward,
+)
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import load as loading
 from dreamlab.priors import memory
@@ -35,6 +39,9 @@ from dreamlab.priors.footprint import (
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import RUNGS, Estimate, estimate, rungs_to_fit, step_down, take
+from dreamlab.renderers.flat import FlatRenderer
+from dreamlab.renderers.shading import unlit
+from dreamlab.representations import latent_image
 from dreamlab.systems.components import find
 from dreamlab.systems.prior import demand_of
 
@@ -167,6 +174,31 @@ def test_what_a_rule_encodes_and_decodes_is_counted_as_it_does_that(
     if isinstance(built, Comparing):
         built.compare_with(prompts_of(real))
     assert counted == pytest.approx(peak_of(built, real), rel=0.05)
+
+
+@pytest.mark.parametrize("weights", [{}, pytest.param(PIXELS, marks=pytest.mark.slow)])
+def test_latents_that_are_optimised_are_counted_with_the_decoder_that_shows_them(
+    pair: tuple[DiffusionPrior, DiffusionPrior], weights: dict[str, float]
+):
+    real, twin = pair
+    side, cameras = real.image_size, cameras_at([0.0] * VIEWS)
+    sizes = {"channels": real.latent_channels, "latent_size": real.latent_size, "size": side}
+    config = latent_image.Config(**sizes)
+    stage = toy_stage(
+        representation={"name": "latent_image", **sizes},
+        renderer={"name": "flat"},
+        guidance={"name": "sds", **weights},
+        views=VIEWS,
+    )
+    image = latent_image.build(config)
+    image.connect(real.decode)
+    found = find("guidance", stage.guidance)
+    seen = with_latents(real, lambda: image.latents)
+    rule = found.module.build(found.config, seen, prompts_of(real))
+    with fused_attention(), LiveBytes() as live:
+        render = FlatRenderer(image)(cameras, side, side, shading=unlit(cameras), training=True)
+        rule(render, cameras, 0.5, torch.Generator().manual_seed(0)).loss.backward()
+    assert step_bytes(twin, demand_of(stage)) == pytest.approx(live.peak, rel=0.05)
 
 
 def prompts_of(prior: DiffusionPrior) -> Prompts:

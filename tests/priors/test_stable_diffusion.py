@@ -136,6 +136,27 @@ def test_slicing_saves_memory_and_changes_no_result(sd1_folder: Path):
     )
 
 
+@pytest.mark.parametrize("factor", [1e-7, 1e-3, 1e6])
+def test_a_float16_encoder_sends_back_gradients_of_any_size(sd1_folder: Path, factor: float):
+    """Weights of losses scale them, by 6e-5 in the recipe sdi."""
+    prior = load(sd1_folder, dtype="float16")
+    images = torch.rand(2, IMAGE_SIZE, IMAGE_SIZE, 3, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_(True)
+    wanted = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+
+    def gradient(wanted: torch.Tensor) -> torch.Tensor:
+        loss = (prior.encode_image(images, None) * wanted).sum()
+        return torch.autograd.grad(loss, images)[0]
+
+    found, expected = gradient(factor * wanted) / factor, gradient(wanted)
+    assert (found - expected).norm() < 1e-2 * expected.norm()
+    assert not gradient(0 * wanted).any()
+    bad = wanted.clone()
+    bad[0, 0, 0, 0] = torch.inf
+    assert not gradient(bad)[0].isfinite().all()
+    assert gradient(bad)[1].isfinite().all(), "the other picture is none the worse"
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_stays_near_single_and_gradients_stay_finite(sd1_folder: Path, dtype: str):
     noisy, t, text = random_inputs(2)

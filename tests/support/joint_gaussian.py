@@ -13,7 +13,7 @@ rho the correlation of two views. Noised it is N(alpha mean, S), S = alpha^2 K +
 from dataclasses import dataclass
 
 import torch
-from analytic import GaussianPrior
+from learned_gaussian import LearnableGaussianPrior
 from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
@@ -26,7 +26,7 @@ PLACE = [3, 7, 11]
 
 
 @dataclass
-class JointGaussianPrior(GaussianPrior):
+class JointGaussianPrior(LearnableGaussianPrior):
     num_views: int = 4
     rho: float = 0.6
     tilt: float = 0.5

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from analytic import GaussianPrior, exact_eps
 from guided_views import REFERENCE, as_render
+from learned_gaussian import GaussianScore, LearnableGaussianPrior
 from torch import Tensor
 
 from dreamlab.core.cameras import Cameras
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.rule import Reference, Rule
+from dreamlab.guidance.vsd import VSD
 from dreamlab.priors.base import Prior
 
 MEANS = {"cat": (0.6, -0.2, 0.1), "": (0.2, 0.1, -0.3), "ugly": (-0.4, 0.3, 0.0)}
@@ -34,9 +36,13 @@ VIEW_MEANS = {
 STD = 0.4
 
 
-def gaussian(kind: str = "epsilon", **changes: Any) -> GaussianPrior:
+LEARNED_OFFSET, LEARNED_STD = (0.1, -0.3, 0.2), 0.6
+"""Where the score of the renders is, beside the prompt's mean, and how wide."""
+
+
+def gaussian(kind: str = "epsilon", **changes: Any) -> LearnableGaussianPrior:
     means = MEANS | VIEW_MEANS
-    return GaussianPrior(
+    return LearnableGaussianPrior(
         **{"mean": means.__getitem__, "std": STD, "parametrisation": kind, **changes}
     )
 
@@ -198,11 +204,24 @@ def dds(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None)
     return scene.guided(5.0, scene.noisy(z, t, noise), t) - then
 
 
-def encode_reference(rule: object, prior: Prior, negative: str, config: PromptConfig) -> None:
-    """Give a rule that compares the prompt of its reference."""
+def vsd(scene: Scene, z: Tensor, t: Tensor, noise: Tensor, extra: Tensor | None) -> Tensor:
+    """With a score of the renders that is no longer the prior's."""
+    noisy = scene.noisy(z, t, noise)
+    mean = (torch.tensor(MEANS["cat"]) + torch.tensor(LEARNED_OFFSET))[:, None, None]
+    learned = exact_eps(noisy, *scene.path(t), mean, LEARNED_STD)
+    return scene.weight(t)["sds"] * (scene.guided(5.0, noisy, t) - learned)
+
+
+def begin(rule: object, prior: Prior, negative: str, config: PromptConfig) -> None:
+    """Give a rule that compares the prompt of its reference, and one that learns a score."""
     if isinstance(rule, Comparing):
         texts = (rule.reference_prompt, negative, config)
         rule.compare_with(Prompts.encode(prior, *texts))
+    if isinstance(rule, VSD):
+        plain = Prompts.encode(prior, "cat", negative, replace(config, view="none"))
+        rule.begin(prior, plain, torch.Generator().manual_seed(0))
+        if isinstance(rule.score, GaussianScore):
+            rule.score.set(torch.tensor(LEARNED_OFFSET), LEARNED_STD)
 
 
 def reference_of(rule: Rule, z: Tensor, cameras: Cameras) -> Reference | None:
@@ -241,5 +260,7 @@ CASES = {
     "ism": Case("ism", {"guidance_scale": 5.0, "interval": 0.05}, ism, (1, 1, 1, 1, 2)),
     # 0.001, 0.1, 0.2, 0.3, 0.4, and t = 0.5
     "sdi": Case("sdi", {"guidance_scale": 5.0, "inversion_scale": -5.0}, sdi, (2,) * 6),
+    # what is learned stays as it is
+    "vsd": Case("vsd", {"guidance_scale": 5.0, "learning_rate": 0.0}, vsd, (2,)),
     "dds": Case("dds", {"guidance_scale": 5.0, "reference_prompt": "ugly"}, dds, (2, 2)),
 }

@@ -32,6 +32,8 @@ def test_a_stage_demands_the_codings_of_its_rule_and_of_its_way_back():
     linear = toy_stage(guidance=hifa, encoder_gradient="linear")
     assert demand_of(linear).codings == ("encode", "decode")
     assert demand_of(toy_stage(guidance={"name": "sdedit"})).codings == ("encode", "decode")
+    latents = toy_stage(representation={"name": "latent_image"}, guidance=hifa)
+    assert demand_of(latents).codings == ("decode", "show")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def stage(rule=None, **more) -> StageConfig:
     [
         (VIEWS, stage(views=6), r"4 views.*there are 6.*set stages\.a\.views .* such as 8"),
         (VIEWS, stage(views=4, cameras=CameraRanges(azimuth=(0.0, 90.0))), "a whole turn"),
+        (VIEWS, stage(views=4, cameras=CameraRanges(together=2)), r"cameras\.together is 2"),
         (VIEWS, stage(views=4, **LATENTS), "makes a picture"),
         (FLOW, stage({"name": "csd", "sees": "shape"}), "16 from flow"),
         (FLOW, stage(**LATENTS), r"channels=16, \.latent_size=8"),

@@ -5,19 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from five_steps import STEPS, begin, check
 from rules import CASES
 
 from dreamlab.core.config import build
 from dreamlab.priors.base import Prior
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.systems.components import available
-from dreamlab.systems.guidance import build_guidance
-from dreamlab.systems.propagation import prior_of
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
 from dreamlab.training.trainer import StageTrainer
 
-STEPS, KEPT = 5, 3
 GRID = {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}
 REPRESENTATIONS: dict[str, dict[str, Any]] = {
     "hashgrid": {
@@ -47,7 +45,11 @@ BESIDE: dict[str, dict[str, Any]] = {"pgc": {"pixel_gradient": {"policy": "norm2
 """Settings of the stage."""
 ALL = [
     *((rule, representation, "rgb") for rule in RULES for representation in REPRESENTATIONS),
-    *((rule, representation, "normal") for rule in CASES for representation in COLORS_ALONE),
+    *(
+        (rule, representation, "normal")
+        for rule in ("sdedit", *CASES)
+        for representation in COLORS_ALONE
+    ),
 ]
 QUICK = {("csd", "gaussians", "rgb"), ("sds", "image", "rgb")}
 
@@ -55,15 +57,6 @@ QUICK = {("csd", "gaussians", "rgb"), ("sds", "image", "rgb")}
 @cache
 def embedded() -> Prior:
     return load_prior(PriorConfig(), "cpu")
-
-
-def begun(config: StageConfig) -> StageTrainer:
-    """A stage before its first step, made of nothing but settings, as a new process makes it."""
-    stage = Stage("only", config, None, seed=0, device=torch.device("cpu"))
-    texts = {"prompt": "a red mushroom", "negative_prompt": "", "seed": 0}
-    stage.guidance = build_guidance("only", config, prior_of(stage, embedded()), **texts)
-    stage.keep_reference()
-    return StageTrainer(stage, 0)
 
 
 def test_every_rule_and_every_representation_of_objects_is_in_the_matrix():
@@ -90,29 +83,9 @@ def test_five_steps_are_finite_move_the_parameters_and_are_repeated_when_resumed
             **REPRESENTATIONS[representation],
         },
     )
-    trainer = begun(config)
-    unseen = COLORS_ALONE[representation] if sees == "normal" else set()
-    groups = {k: ps for k, ps in trainer.stage.parameter_groups().items() if k not in unseen}
-    before = {name: [p.detach().clone() for p in group] for name, group in groups.items()}
-    learned = [p.detach().clone() for p in trainer.stage.learned_parameters()]
-    kept, losses = trainer.capture(), []
-    for step in range(STEPS):
-        if step == KEPT:
-            kept = trainer.capture()
-        result, problem = trainer.advance()
-        assert problem is None and result.metrics["nonfinite_fraction"] == 0
-        losses.append(result.loss)
-    assert torch.tensor(losses).isfinite().all()
-    for name, group in groups.items():
-        moved = [not torch.equal(p, old) for p, old in zip(group, before[name], strict=True)]
-        assert any(moved), name
-        assert all(p.isfinite().all() for p in group), name
-    changed = zip(trainer.stage.learned_parameters(), learned, strict=True)
-    assert [not torch.equal(p, old) for p, old in changed].count(True) > 0 or not learned
 
-    resumed = begun(config)
-    resumed.load(kept)
-    assert [resumed.advance()[0].loss for _ in range(KEPT, STEPS)] == losses[KEPT:]
-    again, whole = resumed.capture().tensors, trainer.capture().tensors
-    assert again.keys() == whole.keys()
-    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    def begun() -> StageTrainer:
+        stage = Stage("only", config, None, seed=0, device=torch.device("cpu"))
+        return begin(stage, embedded(), "a red mushroom")
+
+    check(begun, COLORS_ALONE[representation] if sees == "normal" else ())

@@ -34,7 +34,16 @@ def test_milestones_that_do_not_cover_the_stage_are_refused(milestones: list) ->
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 0}, {"steps": -5}, {"views": 0}, {"start_from": "next"}, {"vews": 2}]
+    "changes",
+    [
+        {"steps": 0},
+        {"steps": -5},
+        {"views": 0},
+        {"start_from": "next"},
+        {"vews": 2},
+        {"views": 3, "cameras": {"together": 2}},
+        {"cameras": {"together": 0}},
+    ],
 )
 def test_impossible_settings_are_refused(changes: dict) -> None:
     with pytest.raises(InputError, match=next(iter(changes))):

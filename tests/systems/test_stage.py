@@ -131,6 +131,20 @@ def test_pixels_take_the_guidances_gradient_by_their_weight(kind: str):
     torch.testing.assert_close(received[0], weights * 2 * render.rgb.detach())
 
 
+def test_views_may_look_from_opposite_sides() -> None:
+    class Seen(Recorder):
+        def __call__(self, render, cameras, progress, generator):
+            self.azimuth = cameras.azimuth
+            return super().__call__(render, cameras, progress, generator)
+
+    recorder = Seen()
+    config = toy_stage(views=4, cameras={"together": 2})
+    Stage("nerf", config, recorder, seed=0, device=CPU).step(0)
+    first, second = recorder.azimuth.unflatten(0, (2, 2)).T
+    torch.testing.assert_close((second - first) % 360, torch.full((2,), 180.0))
+    assert first[0] != first[1]
+
+
 def test_every_view_of_a_step_has_its_own_background() -> None:
     background = {"name": "random", "random_probability": 1.0}
     renderer = toy_stage().renderer | {"background": background}

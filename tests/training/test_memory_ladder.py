@@ -13,8 +13,26 @@ from dreamlab.core.errors import MemoryExhaustedError
 from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.systems.stage import Stage, StepResult
+from dreamlab.training.memory import is_out_of_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("Failed to allocate 4294967296 bytes on device 'cuda:0'"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_lack_of_memory_is_known_whoever_reports_it(error: BaseException):
+    """Warp's kernels allocate beside torch, and CUDA's libraries beside both."""
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.fixture(scope="module")

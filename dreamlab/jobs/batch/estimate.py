@@ -1,7 +1,7 @@
 """How long a row will take and how much memory, before it is run.
 
-From finished runs with the same recipe and quality, if there are any: with r_k the steps per second
-of stage k and S_k its steps in the row,
+From finished runs with the same recipe and quality, of those with boxes if the row has some and of
+those without if not: with r_k the steps per second of stage k and S_k its steps in the row,
 
     seconds = sum over k of S_k / median(r_k)  +  median(seconds outside the stages)
 
@@ -22,16 +22,18 @@ from typing import Any
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.batch.plan import Planned
+from dreamlab.jobs.batch.rows import Row
 from dreamlab.jobs.queue.index import Index
 from dreamlab.jobs.recipe_files import read_recipe
+from dreamlab.jobs.recipes import RunConfig
 
 MAX_REPORTS = 20
 """Runs, the newest ones, from which a recipe is estimated."""
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 TIME = re.compile(r"(\d+(?:\.\d+)?) (s|min|h)\b")
 MEMORY = re.compile(r"(\d+(?:\.\d+)?) GB\b")
-Kind = tuple[str, str]
-"""Recipe and quality."""
+Kind = tuple[str, str, bool]
+"""Recipe, quality, and whether there are boxes: the prior is asked about each, at its own rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +51,22 @@ UNKNOWN = Estimate(None, None, "not measured")
 
 def estimate_all(rows: Sequence[Planned], parents: Iterable[Path]) -> list[Estimate]:
     """Estimate rows from the runs inside `parents` and the recipe files."""
-    kinds = {(row.row.recipe, row.row.quality) for row in rows if row.config is not None}
+    kinds = {_kind(row.row, row.config) for row in rows if row.config is not None}
     reports = _reports(kinds, parents)
-    written = {kind: from_cost(kind) for kind in kinds}
+    written = {kind: from_cost(*kind[:2]) for kind in kinds}
     made: list[Estimate] = []
     for row in rows:
-        kind = (row.row.recipe, row.row.quality)
         if row.config is None:
             made.append(UNKNOWN)
             continue
+        kind = _kind(row.row, row.config)
         steps = {name: stage.steps for name, stage in row.config.stages.items()}
         made.append(from_reports(steps, reports.get(kind, [])) or written[kind])
     return made
+
+
+def _kind(row: Row, config: RunConfig) -> Kind:
+    return row.recipe, row.quality, config.layout is not None
 
 
 def from_reports(steps: Mapping[str, int], reports: Sequence[Mapping[str, Any]]) -> Estimate | None:
@@ -83,9 +89,8 @@ def from_reports(steps: Mapping[str, int], reports: Sequence[Mapping[str, Any]])
     return Estimate(round(seconds + median(outside), 1), memory, f"measured, {number}")
 
 
-def from_cost(kind: Kind) -> Estimate:
+def from_cost(recipe: str, quality: str) -> Estimate:
     """Read the cost line of a recipe."""
-    recipe, quality = kind
     cost = read_recipe(recipe).cost.get(quality, "")
     time, memory = TIME.search(cost), MEMORY.search(cost)
     if time is None:
@@ -99,11 +104,13 @@ def _reports(kinds: set[Kind], parents: Iterable[Path]) -> dict[Kind, list[dict[
     found: dict[Kind, list[dict[str, Any]]] = defaultdict(list)
     for parent in parents:
         for entry in Index(parent).search(states=("done",), limit=-1).entries:
-            kind = (entry.recipe, entry.quality)
-            if kind in kinds and len(found[kind]) < MAX_REPORTS:
-                report = read_report(entry.root)
-                if report is not None and report.get("complete"):
-                    found[kind].append(report)
+            both = [(entry.recipe, entry.quality, has_boxes) for has_boxes in (False, True)]
+            if all(kind not in kinds or len(found[kind]) >= MAX_REPORTS for kind in both):
+                continue
+            report = read_report(entry.root)
+            if report is not None and report.get("complete"):
+                kind = both[bool(report.get("boxes"))]
+                found[kind] = [*found[kind], report][:MAX_REPORTS]
     return found
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from dreamlab.core.config import field_docs
 from dreamlab.jobs.batch.files import MAX_ROWS, BatchFile
-from dreamlab.jobs.batch.rows import FIELDS, Row
+from dreamlab.jobs.batch.rows import FIELDS, LAYOUT, Row
 from dreamlab.jobs.recipe_files import QUALITIES
+from dreamlab.jobs.recipes import RunConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SETTING = r"^[^.]+(\.[^.]+)+$"
@@ -27,6 +28,7 @@ def batch_schema() -> dict[str, Any]:
         "defaults": {"$ref": "#/$defs/keys"},
         "sweep": {
             "type": "object",
+            "properties": {LAYOUT: {"type": "array", "minItems": 1}},
             "patternProperties": {SETTING: {"type": "array", "minItems": 1}},
             "additionalProperties": False,
         },
@@ -36,7 +38,7 @@ def batch_schema() -> dict[str, Any]:
         about["description"] = docs[name]
     keys = {
         "type": "object",
-        "properties": field,
+        "properties": field | {LAYOUT: {"description": field_docs(RunConfig)[LAYOUT]}},
         "patternProperties": {SETTING: {"description": "A setting, see `dreamlab settings`."}},
         "additionalProperties": False,
     }

@@ -330,7 +330,9 @@ def test_gaussians_are_shown_beside_the_mesh_and_upright(server, open_page):
     page.locator("#shown").get_by_label("Gaussians").check()
 
     def colours() -> tuple[np.ndarray, np.ndarray]:
-        picture = Image.open(io.BytesIO(page.locator("#model canvas").screenshot()))
+        picture = Image.open(
+            io.BytesIO(page.screenshot(clip=page.locator("#model").bounding_box()))
+        )
         red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), int), -1, 0)
         return np.nonzero(red > green + 80)[0], np.nonzero(blue > green + 80)[0]
 

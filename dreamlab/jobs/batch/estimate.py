@@ -12,7 +12,7 @@ overrides. Where neither says anything, nothing is claimed.
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from dreamlab.jobs.recipes import RunConfig
 
 MAX_REPORTS = 20
 """Runs, the newest ones, from which a recipe is estimated."""
+MAX_LOOKED = 5 * MAX_REPORTS
+"""Runs of a recipe and a quality, with boxes or without, whose reports are read for that."""
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 TIME = re.compile(r"(\d+(?:\.\d+)?) (s|min|h)\b")
 MEMORY = re.compile(r"(\d+(?:\.\d+)?) GB\b")
@@ -102,16 +104,18 @@ def from_cost(recipe: str, quality: str) -> Estimate:
 def _reports(kinds: set[Kind], parents: Iterable[Path]) -> dict[Kind, list[dict[str, Any]]]:
     """Gather the reports of finished runs, the newest first."""
     found: dict[Kind, list[dict[str, Any]]] = defaultdict(list)
+    looked = Counter[Kind]()
     for parent in parents:
         for entry in Index(parent).search(states=("done",), limit=-1).entries:
             both = [(entry.recipe, entry.quality, has_boxes) for has_boxes in (False, True)]
-            if all(kind not in kinds or len(found[kind]) >= MAX_REPORTS for kind in both):
+            is_wanted = any(kind in kinds and len(found[kind]) < MAX_REPORTS for kind in both)
+            if not is_wanted or looked[both[0]] >= MAX_LOOKED:
                 continue
+            looked[both[0]] += 1
             report = read_report(entry.root)
             if report is not None and report.get("complete"):
-                kind = both[bool(report.get("boxes"))]
-                found[kind] = [*found[kind], report][:MAX_REPORTS]
-    return found
+                found[both[bool(report.get("boxes"))]].append(report)
+    return {kind: reports[:MAX_REPORTS] for kind, reports in found.items()}
 
 
 def read_report(root: Path) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from dreamlab.web.pages.follow import Follower, Story, tail
 from dreamlab.web.pages.parts import QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import MODES, changed_at, newest_sheet, views_of
 from dreamlab.web.pages.result import downloads, statistics, turntable
+from dreamlab.web.pages.splats import keep_centred
 from dreamlab.web.progress import read_head
 from dreamlab.web.service import Action, Service
 from dreamlab.web.views import JobView
@@ -156,8 +157,11 @@ class _Page:
     def view(self, mark: str, run: str, kind: str) -> list[Any]:
         """Show the model, once there is one, as what it is or as the Gaussians that it was."""
         paths = models_of(self.service.open(run)) if mark else {}
-        path = paths.get(kind) or paths.get(MESH)
-        cached = path and save_file_to_cache(path, self.model.GRADIO_CACHE)
+        cached = None
+        if kind == GAUSSIANS and kind in paths:
+            cached = keep_centred(paths[kind], self.model.GRADIO_CACHE)
+        elif MESH in paths:
+            cached = save_file_to_cache(paths[MESH], self.model.GRADIO_CACHE)
         model = gr.Model3D(value=cached, visible=True if cached else "hidden")
         return [model, gr.Radio(visible=GAUSSIANS in paths)]
 

@@ -40,7 +40,7 @@ def test_what_fits_is_taken_by_its_settings_and_what_does_not_says_why(parts):
 
 def prior_of(recipe: str, *overrides: str) -> tuple[Part, dict[str, Option]]:
     """List the priors alone."""
-    part = _Form(recipe, "draft", overrides).prior()
+    part = _Form(recipe, "draft", overrides, PROMPT).prior()
     return part, {option.name: option for option in part.options}
 
 

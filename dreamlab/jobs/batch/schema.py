@@ -6,10 +6,12 @@ from dreamlab.core.config import field_docs
 from dreamlab.jobs.batch.files import MAX_ROWS, BatchFile
 from dreamlab.jobs.batch.rows import FIELDS, LAYOUT, Row
 from dreamlab.jobs.recipe_files import QUALITIES
-from dreamlab.jobs.recipes import RunConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SETTING = r"^[^.]+(\.[^.]+)+$"
+LAYOUT_DOC = (
+    "Boxes with a prompt each: null for none, prompt, auto, the path of a file, or written out."
+)
 TYPES = {str: "string", int: "integer"}
 
 
@@ -38,7 +40,7 @@ def batch_schema() -> dict[str, Any]:
         about["description"] = docs[name]
     keys = {
         "type": "object",
-        "properties": field | {LAYOUT: {"description": field_docs(RunConfig)[LAYOUT]}},
+        "properties": field | {LAYOUT: {"description": LAYOUT_DOC}},
         "patternProperties": {SETTING: {"description": "A setting, see `dreamlab settings`."}},
         "additionalProperties": False,
     }

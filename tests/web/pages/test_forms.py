@@ -121,7 +121,7 @@ def test_boxes_that_are_moved_in_the_file_become_settings(service):
     (kept,) = form_rules.edited(service, moved, *form)[3:]
     assert list(kept) == ["layout.boxes"] and kept["layout.boxes"][0]["yaw"] == 30
     again = form_rules.see(service, *form[:5], kept).yaml
-    assert again.replace("prompt: null", f"prompt: {SEVERAL}") == moved, "of the run"
+    assert again.replace("\n  prompt: null\n", f"\n  prompt: {SEVERAL}\n") == moved, "of the run"
 
 
 def test_every_setting_has_a_field_with_its_default_and_meaning(service):

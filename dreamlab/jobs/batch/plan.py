@@ -116,7 +116,7 @@ class Resolver:
         """Resolve the settings of a row, its layout among them; also return their digest."""
         reading = _once(self._readings, _key(row), lambda: self._reading(row))
         layout = None if reading is None else given_layout(reading, row.prompt)
-        if layout is None:
+        if reading is None or layout is None:
             return _once(self._bases, _key(row), lambda: self._resolved(row, SAMPLE_PROMPT))
         config, digest = _once(
             self._bases, (*_key(row), reading), lambda: self._resolved(row, row.prompt, reading)

@@ -6,13 +6,16 @@ With `--quiet`, stderr carries warnings and errors only.
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -100,10 +103,11 @@ def output_of(json: bool, quiet: bool) -> Output:
 def reported(output: Output) -> Iterator[None]:
     """Turn what goes wrong inside into two lines and an exit code, never into a traceback.
 
-    With DREAMLAB_DEBUG=1 in the environment the traceback is shown as well.
+    SIGTERM is as Ctrl-C. With DREAMLAB_DEBUG=1 in the environment the traceback is shown as well.
     """
     try:
-        yield
+        with _ended_as_by_ctrl_c():
+            yield
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
@@ -118,6 +122,29 @@ def reported(output: Output) -> Iterator[None]:
             raise typer.Exit(1) from None
         output.error(known)
         raise typer.Exit(int(known.code)) from None
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM unwind what is inside, so that processes that it has started end with it.
+
+    A second one ends this process at once. Whoever calls this in another thread, or has a handler
+    of its own, keeps what it has.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def as_dreamlab_error(error: Exception) -> DreamlabError | None:

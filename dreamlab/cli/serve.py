@@ -2,7 +2,6 @@
 
 import importlib.util
 import secrets
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -104,7 +103,6 @@ def serve(
         url = f"http://{'127.0.0.1' if address == EVERYWHERE else address}:{port}"
         output.event("serve", url=url, folder=str(service.runs))
         output.note(f"{url} shows {service.runs}; Ctrl-C ends it")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as on Ctrl-C
         keeper.start()
         try:
             serve_app(app, listener)

@@ -22,7 +22,6 @@ Status = Literal["ok", "note", "problem"]
 PYTHONS = ((3, 11), (3, 13))
 OPTIONAL_PACKAGES = {
     "gradio": "the web interface: pip install -e '.[web]' in the clone",
-    "bpy": "FBX, USD and .blend: pip install bpy in an environment of its own, see docs/blender.md",
     "tinycudann": "a native hash grid on CUDA; build it from its repository",
     "nvdiffrast": "native triangles on CUDA, a licence of its own; build it from its repository",
     "gsplat": "native splatting on CUDA: pip install gsplat",
@@ -69,6 +68,7 @@ def examine(runs: Path, *, network: bool = True) -> Iterator[Finding]:
         check_warp,
         check_ops,
         check_packages,
+        check_blender,
         lambda: check_folders(runs),
         check_video,
         lambda: check_models(network),
@@ -167,6 +167,20 @@ def _version_of(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "installed"
+
+
+def check_blender() -> Iterator[Finding]:
+    """Blender's package, in the interpreter that would run it."""
+    from dreamlab.export.files.blender import VARIABLE, has_bpy, interpreter
+
+    named = os.environ.get(VARIABLE)
+    how = "pip install bpy in an environment of its own, see docs/blender.md."
+    if has_bpy():
+        yield Finding("bpy", "ok", f"in {interpreter()} (optional)")
+    elif named:
+        yield Finding("bpy", "problem", f"{VARIABLE} names {named}, which has no bpy", how)
+    else:
+        yield Finding("bpy", "note", "not installed (optional)", f"FBX, USD and .blend: {how}")
 
 
 def check_folders(runs: Path) -> Iterator[Finding]:

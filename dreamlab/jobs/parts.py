@@ -14,7 +14,8 @@ from typing import Any
 
 from dreamlab.core.errors import DreamlabError
 from dreamlab.jobs.choices import Option, Part
-from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, load_recipe
+from dreamlab.jobs.layouts.given import given_layout
+from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, layout_from_words, load_recipe
 from dreamlab.priors.load import known_models
 from dreamlab.priors.multi_view import whole_groups
 from dreamlab.priors.traits import Traits, foreseen, local_folder
@@ -29,33 +30,42 @@ MODEL, SIZE = "prior.model", "prior.image_size"
 """Settings of the run that choose a prior."""
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
-def list_parts(recipe: str, quality: str, overrides: tuple[str, ...] = ()) -> list[Part]:
+def list_parts(
+    recipe: str, quality: str, overrides: tuple[str, ...] = (), prompt: str = SAMPLE_PROMPT
+) -> list[Part]:
     """List what prior a recipe and what each of its stages could have, beside the other settings.
 
     Args:
         recipe: its name.
         quality: draft, standard or high.
         overrides: `key=value`, as for `load_recipe`.
+        prompt: of the run; its words may say a layout.
 
     Raises:
         InputError: a setting is refused, whatever it is beside.
     """
-    form = _Form(recipe, quality, overrides)
+    reading = layout_from_words(recipe, quality, overrides)
+    has_layout = reading is not None and given_layout(reading, prompt) is not None
+    return _list_parts(recipe, quality, overrides, prompt if has_layout else SAMPLE_PROMPT)
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _list_parts(recipe: str, quality: str, overrides: tuple[str, ...], prompt: str) -> list[Part]:
+    form = _Form(recipe, quality, overrides, prompt)
     return [form.prior(), *form.components()]
 
 
 class _Form:
     """A recipe at a quality with settings, to be tried with others."""
 
-    def __init__(self, recipe: str, quality: str, overrides: Sequence[str]) -> None:
-        self.recipe, self.quality, self.overrides = recipe, quality, overrides
+    def __init__(self, recipe: str, quality: str, overrides: Sequence[str], prompt: str) -> None:
+        self.recipe, self.quality, self.overrides, self.prompt = recipe, quality, overrides, prompt
         self.base, self.now = self.resolve(()), self.resolve(overrides)
 
     def resolve(self, overrides: Sequence[str]) -> RunConfig:
         """Resolve settings, whether they fit each other or not."""
         return load_recipe(
-            self.recipe, self.quality, overrides, prompt=SAMPLE_PROMPT, check_prior=False
+            self.recipe, self.quality, overrides, prompt=self.prompt, check_prior=False
         )
 
     # the prior

@@ -21,7 +21,8 @@ from dreamlab.core.errors import InputError, nearest
 from dreamlab.core.layout import Layout, check_prompt
 from dreamlab.core.version import VERSION
 from dreamlab.export.pipeline import ExportConfig
-from dreamlab.jobs.layouts.given import given_layout
+from dreamlab.jobs.layouts.given import FROM_WORDS, given_layout
+from dreamlab.jobs.layouts.words import layout_of
 from dreamlab.jobs.recipe_files import (
     DEFAULT_RECIPE,
     QUALITIES,
@@ -152,7 +153,7 @@ def load_recipe(
     for layer in (recipe.with_layout, of_quality, chosen):
         _check_stage_names(layer, recipe.stages)
     layers = (recipe.settings, of_quality, chosen)
-    layout = given_layout(merge(*layers).get("layout"), prompt)
+    layout = given_layout(_layout_setting(*layers), prompt)
     of_layout = recipe.with_layout if layout is not None else {}
     model = _model_of(merge(*({"prior": at["prior"]} for at in layers if "prior" in at)))
     settings = merge(recipe.settings, of_layout, resolve_model(model).preset, of_quality)
@@ -165,6 +166,23 @@ def load_recipe(
     if check_prior:
         config.check_prior()
     return config
+
+
+def layout_from_words(name: str, quality: str, overrides: Sequence[str] = ()) -> str | None:
+    """Return how a layout is read from the words of every prompt; None if it is not.
+
+    Arguments as for `load_recipe`.
+
+    Raises:
+        InputError: there is no such recipe, or the overrides cannot be read.
+    """
+    recipe, chosen = read_recipe(name), parse_dotlist(overrides)
+    said = _layout_setting(recipe.settings, recipe.quality.get(quality, {}), chosen)
+    return said if said in FROM_WORDS else None
+
+
+def _layout_setting(*layers: Mapping[str, Any]) -> Any:
+    return merge(*({"layout": at["layout"]} for at in layers if "layout" in at)).get("layout")
 
 
 def _with_layout(settings: Plain, prompt: str) -> Plain:
@@ -231,7 +249,8 @@ def load_run_config(
     """Read the config.yaml of a run folder; what is given replaces what it says.
 
     Raises:
-        InputError: the file is missing, damaged, or has settings that this version does not know.
+        InputError: the file is missing, damaged, or has settings that this version does not know;
+            or another prompt is given, and the boxes are what the words of the old one say.
     """
     content = load_yaml(path)
     written_by = content.get("version")
@@ -239,6 +258,8 @@ def load_run_config(
     changes = {key: value for key, value in given.items() if value is not None}
     chosen = parse_dotlist(overrides)
     settings = merge(with_parts(content, chosen), chosen) | changes
+    if prompt is not None and "layout" not in chosen:
+        _check_still_said(content, prompt)
     try:
         settings = _with_layout(settings, str(settings.get("prompt", "")))
         config = build(RunConfig, settings | {"version": VERSION}).resolved()
@@ -251,6 +272,22 @@ def load_run_config(
             f"install dreamlab {written_by}, or correct the file: {error.fix}",
         ) from None
     return config
+
+
+def _check_still_said(content: Mapping[str, Any], prompt: str) -> None:
+    """Refuse another prompt for boxes that were read from the words of the one before."""
+    before = content.get("prompt")
+    if not isinstance(before, str) or prompt == before or not content.get("layout"):
+        return
+    try:
+        said = to_plain(layout_of(before))
+    except InputError:
+        return
+    if content["layout"] == said:
+        raise InputError(
+            f"the boxes of this run are those of its own prompt, {before!r}.",
+            "say layout=prompt to read boxes from the new prompt, or layout=null to go without.",
+        )
 
 
 def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:

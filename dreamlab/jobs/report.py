@@ -24,6 +24,7 @@ def make_report(
         "recipe": config.recipe,
         "quality": config.quality,
         "model": config.prior.model,
+        "boxes": 0 if config.layout is None else len(config.layout),
         "device": str(trained.stage.device),
         "complete": trained.is_finished,
         "seconds": ledger.seconds | {"total": ledger.total},

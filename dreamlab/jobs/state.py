@@ -166,12 +166,11 @@ def read_record(folder: RunFolder) -> Job:
 
 
 def is_alive(folder: RunFolder, job: Job) -> bool:
-    """Whether the process that runs a job exists."""
+    """Whether the process that runs a job exists; what is held here lives, whatever its host."""
     if job.state != "running":
         return False
-    if job.host not in ("", host()):
-        return lock.beats(folder.lock)
-    return lock.is_held(folder.lock)
+    is_elsewhere = job.host not in ("", host())
+    return lock.is_held(folder.lock) or (is_elsewhere and lock.beats(folder.lock))
 
 
 def begin(folder: RunFolder, device: str = "", *, is_queued: bool = False) -> Job:

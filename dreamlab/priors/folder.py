@@ -186,7 +186,7 @@ def family_of(folder: Path) -> Family:
             f"{folder / 'model_index.json'} does not name its pipeline (_class_name).",
             "download the model again.",
         )
-    if pipeline not in FAMILIES:
+    if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         raise InputError(
             f"{folder} is a {pipeline}, allowed: {', '.join(FAMILIES)}.",
             "choose a text-to-image model of one of these (see `dreamlab doctor`).",

@@ -131,7 +131,7 @@ class Client:
         """Say what a run would be, without queueing it; arguments as for `submit`."""
         found = self._json("POST", "/check", {"prompt": prompt, **wish})
         estimate = found["estimate"] and EstimateView(**found["estimate"])
-        return Checked(found["config_yaml"], found["unknown_words"], estimate)
+        return Checked(found["config_yaml"], found["unknown_words"], found["objects"], estimate)
 
     def submit(self, prompt: str, **wish: Any) -> JobView:
         """Queue a run.

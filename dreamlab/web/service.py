@@ -85,7 +85,7 @@ class Service:
         """
         found = self.desk.check(wish, self._model(wish))
         estimate = found["estimate"] and EstimateView(**found["estimate"])
-        return Checked(found["config_yaml"], found["unknown_words"], estimate)
+        return Checked(found["config_yaml"], found["unknown_words"], found["objects"], estimate)
 
     def submit(self, wish: Wish) -> RunFolder:
         """Queue a run.
@@ -257,13 +257,15 @@ class Service:
             raise NotFoundError(f"there is no recipe {recipe[:80]!r}.", "see the list of recipes.")
         return [SettingView(**setting) for setting in self.desk.settings(recipe, quality)]
 
-    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[Part]:
-        """List what prior a recipe and what each stage could have, beside these settings.
+    def parts(
+        self, recipe: str, quality: str, settings: Mapping[str, Any], prompt: str
+    ) -> list[Part]:
+        """List what prior a run and what each of its stages could have, beside these settings.
 
         Raises:
             InputError: no such recipe or quality, or a setting is refused.
         """
-        found = self.desk.parts(recipe, quality, settings)
+        found = self.desk.parts(recipe, quality, settings, prompt)
         return [
             Part(options=[Option(**option) for option in part.pop("options")], **part)
             for part in found

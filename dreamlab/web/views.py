@@ -123,6 +123,8 @@ class Checked:
     """Every setting that the run would have."""
     unknown_words: dict[str, list[str]]
     """Words of the prompts that the model does not know, each with near ones that it does."""
+    objects: list[str]
+    """What each box of the run's layout holds; none: the run has no layout."""
     estimate: EstimateView | None
     """None where nothing is known."""
 

@@ -1,11 +1,22 @@
 """Claims about the page as a user has it: a real server, real runs, Chromium."""
 
+import io
 import json
 import time
+import zipfile
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
+import torch
+from glb_bytes import glb
+from made_up_runs import finished_run
+from PIL import Image
 
+from dreamlab.core.protocols import Splats
+from dreamlab.core.run_folder import RunFolder
+from dreamlab.export.files.placement import Placement
+from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.priors.hub import find_local
 from dreamlab.priors.load import resolve_model
 
@@ -172,6 +183,24 @@ def test_a_run_that_is_stopped_at_a_third_is_kept_and_exported(server, open_page
     assert page.get_by_role("button", name="Resume").is_visible()
 
 
+def test_a_run_is_paused_goes_on_and_is_copied(server, open_page):
+    name = submit(server, **{"stages.gaussians.steps": 5000})
+    page = open_page(f"run?name={name}")
+    page.locator("#run-head .badge-running").wait_for(timeout=LIMIT)
+    page.get_by_role("button", name="Pause").click()
+    page.locator("#run-head .badge-paused").wait_for(timeout=LIMIT)
+    page.get_by_role("button", name="Resume").click()
+    page.locator("#run-head .badge-running").wait_for(timeout=LIMIT)
+    page.get_by_role("button", name="Duplicate").click()
+    page.wait_for_url(lambda url: name not in url)
+    page.locator("#run-head .badge-queued").wait_for()
+    copy = page.url.partition("name=")[2]
+    for run in (copy, name):
+        server.ask("POST", f"jobs/{run}/cancel")
+    page.locator("#run-head .badge-cancelled").wait_for(timeout=LIMIT)
+    wait_until(lambda: server.ask("GET", f"jobs/{name}")["state"] == "cancelled")
+
+
 def test_a_run_goes_on_when_the_server_is_killed_and_the_page_shows_it_again(server, open_page):
     name = submit(server, **{"stages.gaussians.steps": 5000})
     page = open_page(f"run?name={name}")
@@ -217,6 +246,110 @@ def test_a_bad_row_of_a_batch_says_why_and_harms_no_other(server, open_page):
     done = page.locator("#batch-table .badge-done")
     wait_until(lambda: done.count() == 2)
     assert page.locator("#batch-table .badge-failed").count() == 1
+
+
+def test_rows_of_a_file_are_checked_and_a_bad_one_says_why(open_page, tmp_path):
+    rows = tmp_path / "night.csv"
+    rows.write_text("prompt,seed\na red ball,1\na green cone,many\n")
+    page = open_page("batch")
+    page.locator("input[type=file]").set_input_files(rows)
+    page.get_by_text("night.csv").first.wait_for()
+    page.locator("#check-rows").click()
+    page.get_by_text("1 row can run").wait_for()
+    assert "seed must be a whole number" in page.locator(".reason").inner_text()
+    assert page.locator("#queue-rows").is_enabled()
+
+
+def test_things_of_a_prompt_have_boxes_unless_they_are_to_go_without(open_page):
+    page = open_page()
+    page.locator("#prompt textarea").fill("a cat on top of a table")
+    told = page.get_by_text("A box for each of: a cat; a table.")
+    told.wait_for()
+    page.get_by_role("tab", name="Layout").click()
+    page.locator("#no-layout").click()
+    page.get_by_text("layout=null", exact=True).first.wait_for()
+    told.wait_for(state="detached")
+    page.locator("#clear-layout").click()
+    told.wait_for()
+
+
+def test_two_runs_are_compared_by_a_border_that_keys_move(server, open_page):
+    names = [finished_run(server.runs, "a grey owl", seed=seed).root.name for seed in (1, 2)]
+    page = open_page(f"compare?a={names[0]}&b={names[1]}")
+    border = page.get_by_label("border between the two runs")
+    border.wait_for()
+    seen = [page.locator(".wipe img").first.get_attribute("src")]
+    at = page.locator(".wipe").evaluate("wipe => wipe.style.getPropertyValue('--at')")
+    border.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "before => document.querySelector('.wipe').style.getPropertyValue('--at') != before",
+        arg=at,
+    )
+    assert page.locator("#unlike").get_by_text("seed", exact=True).is_visible()
+    page.get_by_label("number input for Seen from").fill("180")
+    page.keyboard.press("Tab")
+    wait_until(lambda: page.locator(".wipe img").first.get_attribute("src") not in seen)
+
+
+def test_runs_are_searched_marked_taken_along_and_deleted(server, open_page):
+    folder = finished_run(server.runs, "a purple dragonfly")
+    page = open_page("runs")
+    page.locator("#search textarea, #search input").first.fill("dragonfly")
+    card = page.locator("article.card")
+    wait_until(lambda: card.count() == 1)
+    card.locator('[data-do="favourite"]').click()
+    card.locator('[data-do="unfavourite"]').wait_for()
+    with page.expect_download() as download:
+        card.get_by_label("zip of").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert any(name.endswith("exports/model.glb") for name in archive.namelist())
+    card.locator('[data-do="delete"]').click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_text("Nothing found").wait_for()
+    assert not folder.root.exists()
+
+
+def splatted(folder: RunFolder) -> None:
+    """Give a run a triangle as its model, and a pillar of red Gaussians with a blue head."""
+    (folder.exports / "model.glb").write_bytes(glb())
+    height = torch.linspace(-0.5, 0.5, 400)
+    means = torch.stack([torch.zeros(400), 0.1 * (40 * height).sin(), height], dim=1)
+    blue = (height > 0.2)[:, None]
+    colors = torch.where(blue, torch.tensor([0.1, 0.1, 0.9]), torch.tensor([0.9, 0.1, 0.1]))
+    turns = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(400, 4)
+    splats = Splats(means, turns, torch.full((400, 3), 0.04), torch.full((400,), 0.99), colors)
+    write_splats(folder.exports / "splats.ply", splats, Placement(1.0, (0.0, 0.0, -0.5)))
+
+
+def test_gaussians_are_shown_beside_the_mesh_and_upright(server, open_page):
+    folder = finished_run(server.runs, "a pillar")
+    splatted(folder)
+    page = open_page(f"run?name={folder.root.name}")
+    page.locator("#model canvas").wait_for()
+    page.locator("#shown").get_by_label("Gaussians").check()
+
+    def colours() -> tuple[np.ndarray, np.ndarray]:
+        picture = Image.open(
+            io.BytesIO(page.screenshot(clip=page.locator("#model").bounding_box()))
+        )
+        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), int), -1, 0)
+        return np.nonzero(red > green + 80)[0], np.nonzero(blue > green + 80)[0]
+
+    wait_until(lambda: min(map(len, colours())) > 50)
+    red, blue = colours()
+    assert blue.mean() < red.mean(), "its head is above"
+    other = finished_run(server.runs, "a ball").root.name
+    page.goto(f"{server.url}run?name={other}")
+    page.locator("#run-head .badge-done").wait_for()
+    assert not page.locator("#shown").is_visible()
+
+
+def test_the_machine_is_examined_from_the_page(open_page):
+    page = open_page("help")
+    page.locator("#doctor-button").click()
+    page.locator("#doctor .badge-ok").first.wait_for(timeout=LIMIT)
+    assert page.locator("#doctor").get_by_text("torch", exact=True).first.is_visible()
 
 
 def test_rows_that_are_typed_outlive_a_refresh(open_page):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -244,3 +245,53 @@ def test_time_is_not_spent_on_torch_for_a_misspelt_recipe(tmp_path):
 def test_a_run_folder_path_is_not_made_by_a_command_that_only_reads(tmp_path):
     refused("resume", str(tmp_path / "nothing"))
     assert not Path(tmp_path / "nothing").exists()
+
+
+LEADER = """
+import sys
+from pathlib import Path
+import typer
+from dreamlab.cli.output import Output, reported
+from dreamlab.evaluation.child import generate
+
+sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+
+def lead(folder: Path) -> None:
+    with reported(Output(json=True)):
+        command = (sys.executable, "-c", sleeper)
+        generate(folder, "a red mushroom", [], time_limit=600.0, command=command)
+
+typer.run(lead)
+"""
+
+
+def test_sigterm_ends_a_command_together_with_the_processes_that_it_has_started(tmp_path):
+    folder = tmp_path / "prompt"
+    leader = subprocess.Popen([sys.executable, "-c", LEADER, str(folder)], stdout=subprocess.PIPE)
+    said = folder / "stdout.jsonl"
+    while not (said.exists() and said.read_text().endswith("\n")):
+        assert leader.poll() is None
+        time.sleep(0.05)
+    leader.send_signal(signal.SIGTERM)
+    told, _ = leader.communicate(timeout=60)
+    assert leader.returncode == 130 and json.loads(told)["kind"] == "error"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said.read_text()), 0)
+
+
+def test_a_handler_of_sigterm_that_somebody_else_has_set_stays():
+    from dreamlab.cli.output import Output, reported
+
+    def mine(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with reported(Output()):
+            assert signal.getsignal(signal.SIGTERM) is mine
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with reported(Output()):
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -64,6 +64,19 @@ def test_a_missing_package_is_named(monkeypatch):
     assert finding.status == "problem" and "no_such_package" in finding.detail
 
 
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("problem", 1)])
+def test_blender_is_looked_for_in_the_interpreter_that_is_named(
+    monkeypatch, tmp_path, status, code
+):
+    named = tmp_path / "python"
+    named.write_text(f"#!/bin/sh\nexit {code}\n")
+    named.chmod(0o755)
+    monkeypatch.setenv("DREAMLAB_BLENDER_PYTHON", str(named))
+    (finding,) = findings(doctor.check_blender)
+    assert finding.status == status and str(named) in finding.detail
+    assert bool(finding.fix) == (status == "problem")
+
+
 def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch):
     monkeypatch.setenv("DREAMLAB_CACHE", "/proc/nowhere")
     runs, cache = findings(doctor.check_folders, doctor.Path("/proc/runs"))

@@ -40,7 +40,7 @@ def test_what_fits_is_taken_by_its_settings_and_what_does_not_says_why(parts):
 
 def prior_of(recipe: str, *overrides: str) -> tuple[Part, dict[str, Option]]:
     """List the priors alone."""
-    part = _Form(recipe, "draft", overrides).prior()
+    part = _Form(recipe, "draft", overrides, PROMPT).prior()
     return part, {option.name: option for option in part.options}
 
 
@@ -79,6 +79,18 @@ def test_components_are_tried_with_the_prior_that_is_chosen():
     for part in stages:
         refused = [each.why_not for each in part.options if each.name != "dds"]
         assert refused and all(why.startswith("mvdream judges 4 views") for why in refused)
+
+
+def test_what_a_recipe_has_where_the_prompt_tells_of_several_things_is_shown_for_such_prompts():
+    each = ("stages.gaussians.representation.per_object=true",)
+    each += ("stages.mesh.representation.per_object=true",)
+    with pytest.raises(InputError, match="no layout"):
+        list_parts("toybox", "draft", each, "a cat")
+    parts = list_parts("toybox", "draft", each, "a cat on top of a table")
+    assert [part.chosen for part in parts if part.part == "representation"] == [
+        "gaussians",
+        "dmtet",
+    ]
 
 
 def test_another_component_keeps_the_settings_that_it_has_too(tmp_path):

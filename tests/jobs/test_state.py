@@ -91,6 +91,20 @@ def test_a_run_on_another_machine_is_alive_while_its_lock_is_touched(folder):
         pass
 
 
+def test_a_run_outlives_that_its_machine_slept_and_woke_up_under_another_name(folder, monkeypatch):
+    with lock.hold(folder.lock, beat=False):
+        state.begin(folder)
+        long_ago = time.time() - 2 * lock.STALE_SECONDS
+        os.utime(folder.lock, (long_ago, long_ago))
+        monkeypatch.setattr(state, "host", lambda: "renamed")
+        assert state.read(folder).state == "running"
+        with pytest.raises(BusyError), state.held(folder):
+            pass
+        assert state.finish(folder, "paused").state == state.read(folder).state == "paused"
+    with state.held(folder):
+        assert state.begin(folder).host == "renamed"
+
+
 def test_a_lock_that_is_held_is_touched_again_and_again(folder, monkeypatch):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     with lock.hold(folder.lock):

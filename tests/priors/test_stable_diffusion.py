@@ -1,5 +1,6 @@
 """The adapter on real diffusers and transformers classes with a few random weights."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -230,6 +231,25 @@ def test_pickled_weights_are_never_read(sd1_folder: Path, tmp_path: Path):
     weights.unlink()
     with pytest.raises(MissingError, match=r"unet/diffusion_pytorch_model\.safetensors"):
         load(folder)
+
+
+def test_code_in_a_model_folder_is_never_run(sd1_folder: Path, tmp_path: Path):
+    folder, trace = tmp_path / "model", tmp_path / "trace"
+    shutil.copytree(sd1_folder, folder)
+    code = f"open({str(trace)!r}, 'w').close()\nclass Evil: ...\n"
+    for part in ("unet", "text_encoder", "vae"):
+        (folder / part / "evil.py").write_text(code)
+        path = folder / part / "config.json"
+        custom = {"auto_map": dict.fromkeys(("AutoModel", "AutoConfig"), "evil.Evil")}
+        path.write_text(json.dumps(json.loads(path.read_text()) | custom))
+    load(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "evil.py").write_text(code)
+    for custom in ({"unet": ["evil", "Evil"]}, {"_class_name": ["evil", "Evil"]}):
+        (folder / "model_index.json").write_text(json.dumps(index | custom))
+        with contextlib.suppress(InputError, MissingError):
+            load(folder)
+    assert not trace.exists()
 
 
 def test_half_precision_files_serve_when_they_are_the_only_ones(sd1_folder: Path, tmp_path: Path):

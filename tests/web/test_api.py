@@ -35,9 +35,11 @@ def test_a_run_is_checked_submitted_repeated_and_shown(web, service):
         "settings": {"export.max_faces": 700},
     }
     checked = web.post("/api/v1/check", json=wish).json()
-    assert set(checked) == {"config_yaml", "unknown_words", "estimate"}
+    assert set(checked) == {"config_yaml", "unknown_words", "objects", "estimate"}
     assert "max_faces: 700" in checked["config_yaml"] and set(checked["unknown_words"]) == {"zzz"}
-    assert checked["estimate"]["seconds"] > 0
+    assert checked["estimate"]["seconds"] > 0 and checked["objects"] == []
+    several = web.post("/api/v1/check", json={"prompt": "a cat next to a red cube"}).json()
+    assert several["objects"] == ["a cat", "a red cube"]
 
     answer = web.post(JOBS, json=wish | {"seed": 3, "priority": 2, "negative_prompt": "blue"})
     assert answer.status_code == 201

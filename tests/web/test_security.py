@@ -1,9 +1,11 @@
 """Claims about who may do what, each tried the way somebody who may not would."""
 
 import os
+import re
 import subprocess
 import sys
 from base64 import b64encode
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -221,6 +223,12 @@ def test_a_length_that_is_none_is_refused(web):
     for length in ("-1", "1e3", "9" * 30, "x"):
         headers = JSON | {"content-length": length}
         assert web.post("/api/v1/jobs", headers=headers).status_code == 413
+
+
+def test_a_space_gets_the_gradio_that_was_tested():
+    root = Path(__file__).parents[2]
+    told = re.search(r"sdk_version: (\S+)", (root / "docs" / "web.md").read_text())
+    assert told is not None and f"gradio=={told[1]}" in (root / "constraints.txt").read_text()
 
 
 def test_the_server_loads_no_torch():

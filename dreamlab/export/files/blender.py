@@ -37,7 +37,7 @@ def check_formats(formats: Sequence[str]) -> None:
         MissingError: naming the formats and how to install it.
     """
     wanted = [kind for kind in formats if kind in BLENDER_FORMATS]
-    if wanted and not _has_bpy():
+    if wanted and not has_bpy():
         raise MissingError(
             f"Blender writes {' and '.join(wanted)}, and its package bpy is not installed.",
             "make a virtual environment of its own, run `pip install bpy` there and set "
@@ -70,7 +70,8 @@ def convert(glb: Path, targets: Sequence[Path]) -> None:
                 place.write_bytes(temporary.read_bytes())
 
 
-def _has_bpy() -> bool:
+def has_bpy() -> bool:
+    """Whether that interpreter has Blender's package."""
     if interpreter() == sys.executable:
         return importlib.util.find_spec("bpy") is not None
     try:

@@ -1,7 +1,7 @@
 """How long a row will take and how much memory, before it is run.
 
-From finished runs with the same recipe and quality, if there are any: with r_k the steps per second
-of stage k and S_k its steps in the row,
+From finished runs with the same recipe and quality, of those with boxes if the row has some and of
+those without if not: with r_k the steps per second of stage k and S_k its steps in the row,
 
     seconds = sum over k of S_k / median(r_k)  +  median(seconds outside the stages)
 
@@ -12,7 +12,7 @@ overrides. Where neither says anything, nothing is claimed.
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,20 @@ from typing import Any
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.jobs.batch.plan import Planned
+from dreamlab.jobs.batch.rows import Row
 from dreamlab.jobs.queue.index import Index
 from dreamlab.jobs.recipe_files import read_recipe
+from dreamlab.jobs.recipes import RunConfig
 
 MAX_REPORTS = 20
 """Runs, the newest ones, from which a recipe is estimated."""
+MAX_LOOKED = 5 * MAX_REPORTS
+"""Runs of a recipe and a quality, with boxes or without, whose reports are read for that."""
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 TIME = re.compile(r"(\d+(?:\.\d+)?) (s|min|h)\b")
 MEMORY = re.compile(r"(\d+(?:\.\d+)?) GB\b")
-Kind = tuple[str, str]
-"""Recipe and quality."""
+Kind = tuple[str, str, bool]
+"""Recipe, quality, and whether there are boxes: the prior is asked about each, at its own rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +53,22 @@ UNKNOWN = Estimate(None, None, "not measured")
 
 def estimate_all(rows: Sequence[Planned], parents: Iterable[Path]) -> list[Estimate]:
     """Estimate rows from the runs inside `parents` and the recipe files."""
-    kinds = {(row.row.recipe, row.row.quality) for row in rows if row.config is not None}
+    kinds = {_kind(row.row, row.config) for row in rows if row.config is not None}
     reports = _reports(kinds, parents)
-    written = {kind: from_cost(kind) for kind in kinds}
+    written = {kind: from_cost(*kind[:2]) for kind in kinds}
     made: list[Estimate] = []
     for row in rows:
-        kind = (row.row.recipe, row.row.quality)
         if row.config is None:
             made.append(UNKNOWN)
             continue
+        kind = _kind(row.row, row.config)
         steps = {name: stage.steps for name, stage in row.config.stages.items()}
         made.append(from_reports(steps, reports.get(kind, [])) or written[kind])
     return made
+
+
+def _kind(row: Row, config: RunConfig) -> Kind:
+    return row.recipe, row.quality, config.layout is not None
 
 
 def from_reports(steps: Mapping[str, int], reports: Sequence[Mapping[str, Any]]) -> Estimate | None:
@@ -83,9 +91,8 @@ def from_reports(steps: Mapping[str, int], reports: Sequence[Mapping[str, Any]])
     return Estimate(round(seconds + median(outside), 1), memory, f"measured, {number}")
 
 
-def from_cost(kind: Kind) -> Estimate:
+def from_cost(recipe: str, quality: str) -> Estimate:
     """Read the cost line of a recipe."""
-    recipe, quality = kind
     cost = read_recipe(recipe).cost.get(quality, "")
     time, memory = TIME.search(cost), MEMORY.search(cost)
     if time is None:
@@ -97,14 +104,18 @@ def from_cost(kind: Kind) -> Estimate:
 def _reports(kinds: set[Kind], parents: Iterable[Path]) -> dict[Kind, list[dict[str, Any]]]:
     """Gather the reports of finished runs, the newest first."""
     found: dict[Kind, list[dict[str, Any]]] = defaultdict(list)
+    looked = Counter[Kind]()
     for parent in parents:
         for entry in Index(parent).search(states=("done",), limit=-1).entries:
-            kind = (entry.recipe, entry.quality)
-            if kind in kinds and len(found[kind]) < MAX_REPORTS:
-                report = read_report(entry.root)
-                if report is not None and report.get("complete"):
-                    found[kind].append(report)
-    return found
+            both = [(entry.recipe, entry.quality, has_boxes) for has_boxes in (False, True)]
+            is_wanted = any(kind in kinds and len(found[kind]) < MAX_REPORTS for kind in both)
+            if not is_wanted or looked[both[0]] >= MAX_LOOKED:
+                continue
+            looked[both[0]] += 1
+            report = read_report(entry.root)
+            if report is not None and report.get("complete"):
+                found[both[bool(report.get("boxes"))]].append(report)
+    return {kind: reports[:MAX_REPORTS] for kind, reports in found.items()}
 
 
 def read_report(root: Path) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ import yaml
 
 from dreamlab.core.config import LOADER, build, check_yaml
 from dreamlab.core.errors import InputError, nearest
-from dreamlab.jobs.batch.rows import FIELDS, Row, check_field, check_keys, make_row
+from dreamlab.jobs.batch.rows import FIELDS, LAYOUT, Row, check_field, check_keys, make_row
 
 MAX_CHARACTERS = 20_000_000
 MAX_ROWS = 100_000
@@ -57,7 +57,7 @@ class BatchFile:
             InputError: an axis is no list of values, or has a key that a row cannot have.
         """
         for key, values in self.sweep.items():
-            if "." not in key.strip("."):
+            if key != LAYOUT and "." not in key.strip("."):
                 fix = "use recipes, qualities or seeds, or a dotted key of `dreamlab settings`."
                 raise InputError(f"sweep cannot vary {key!r}.", fix)
             if not isinstance(values, list) or not values:

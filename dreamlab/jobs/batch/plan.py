@@ -7,15 +7,21 @@ whose settings have changed is another row. A row that comes twice is run once.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dreamlab.core.config import to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import slug
 from dreamlab.jobs.batch.rows import Row
-from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, load_recipe
+from dreamlab.jobs.layouts.given import given_layout
+from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, layout_from_words, load_recipe
+from dreamlab.systems.per_object import check_per_object
 
+T = TypeVar("T")
+Key = tuple[str, ...]
+"""Recipe, quality and settings."""
 DIGITS = 10
 """Of the digest; with 100,000 rows two differ by chance in all but one of 200 batches."""
 
@@ -76,11 +82,17 @@ def make_plan(rows: Sequence[Row], overrides: Sequence[str] = ()) -> Plan:
 
 
 class Resolver:
-    """Resolves rows, and remembers recipes with their settings."""
+    """Resolves rows, and remembers recipes with their settings.
+
+    All that follows from a prompt is the layout which its words may say, and, in a recipe that
+    changes settings where there is one, whether they say one. So each recipe with its settings is
+    resolved once for prompts with a layout and once for those without.
+    """
 
     def __init__(self, overrides: Sequence[str]) -> None:
         self.overrides = overrides
-        self._known: dict[tuple[str, ...], tuple[RunConfig, str] | InputError] = {}
+        self._bases: dict[Key, tuple[RunConfig, str] | InputError] = {}
+        self._readings: dict[Key, str | InputError | None] = {}
 
     def plan(self, number: int, row: Row) -> Planned:
         if row.error is not None:
@@ -101,20 +113,46 @@ class Resolver:
         return Planned(number, row, config, name)
 
     def _base(self, row: Row) -> tuple[RunConfig, str]:
-        """Resolve a recipe with settings, for any prompt; also return their digest."""
-        key = (row.recipe, row.quality, *row.overrides)
-        if key not in self._known:
-            try:
-                overrides = [*self.overrides, *row.overrides]
-                config = load_recipe(row.recipe, row.quality, overrides, prompt=SAMPLE_PROMPT)
-                plain = to_plain(replace(config, seed=0)) | {"version": None}
-                self._known[key] = config, _digest(json.dumps(plain, sort_keys=True))
-            except InputError as error:
-                self._known[key] = error
-        known = self._known[key]
-        if isinstance(known, InputError):
-            raise known
-        return known
+        """Resolve the settings of a row, its layout among them; also return their digest."""
+        reading = _once(self._readings, _key(row), lambda: self._reading(row))
+        layout = None if reading is None else given_layout(reading, row.prompt)
+        if reading is None or layout is None:
+            return _once(self._bases, _key(row), lambda: self._resolved(row, SAMPLE_PROMPT))
+        config, digest = _once(
+            self._bases, (*_key(row), reading), lambda: self._resolved(row, row.prompt, reading)
+        )
+        check_per_object(config.stages, layout)
+        return replace(config, layout=layout), digest
+
+    def _reading(self, row: Row) -> str | None:
+        return layout_from_words(row.recipe, row.quality, self._all(row))
+
+    def _resolved(self, row: Row, prompt: str, reading: str | None = None) -> tuple[RunConfig, str]:
+        """Resolve a recipe with settings; the digest is that of all prompts of this kind."""
+        config = load_recipe(row.recipe, row.quality, self._all(row), prompt=prompt)
+        plain = to_plain(replace(config, prompt=SAMPLE_PROMPT, seed=0)) | {"version": None}
+        plain |= {} if reading is None else {"layout": reading}
+        return config, _digest(json.dumps(plain, sort_keys=True))
+
+    def _all(self, row: Row) -> list[str]:
+        return [*self.overrides, *row.overrides]
+
+
+def _key(row: Row) -> Key:
+    return row.recipe, row.quality, *row.overrides
+
+
+def _once(known: dict[Key, T | InputError], key: Key, find: Callable[[], T]) -> T:
+    """Find something once; what was refused is refused again."""
+    if key not in known:
+        try:
+            known[key] = find()
+        except InputError as error:
+            known[key] = error
+    found = known[key]
+    if isinstance(found, InputError):
+        raise found
+    return found
 
 
 def _digest(text: str) -> str:

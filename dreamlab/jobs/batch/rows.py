@@ -1,8 +1,8 @@
 """A row of a batch: what is asked for, with its keys checked. No torch here.
 
-A row is a mapping. A key without a dot is one of `FIELDS`; a key with dots is a setting of the run,
-as in `dreamlab generate "..." KEY=VALUE`. That is so in every kind of file: a key of YAML or JSON
-Lines is a column of CSV.
+A row is a mapping. A key without a dot is one of `FIELDS`; a key with dots, and `layout`, is
+a setting of the run, as in `dreamlab generate "..." KEY=VALUE`. That is so in every kind of file:
+a key of YAML or JSON Lines is a column of CSV.
 
 A row that cannot be read keeps the reason (`error`) and harms no other row.
 """
@@ -39,7 +39,7 @@ class Row:
     priority: int = 0
     """Rows with higher ones are begun first."""
     settings: dict[str, str] = field(default_factory=dict)
-    """Dotted keys to values, written as YAML."""
+    """Keys of settings to values, written as YAML."""
     error: InputError | None = None
     """Why it cannot be run; None if it can, as far as is known."""
 
@@ -57,6 +57,8 @@ FIELDS: dict[str, type] = {
     "quality": str,
     "priority": int,
 }
+LAYOUT = "layout"
+"""The one setting without a dot: null, `prompt`, `auto`, a file, or written out."""
 KIND_NAMES = {str: "text", int: "a whole number"}
 
 
@@ -86,7 +88,7 @@ def check_keys(content: Mapping[str, Any], where: str) -> tuple[dict[str, Any], 
             raise InputError(f"{where}: {_show(key)} is not a key.", "write keys as text.")
         if key in FIELDS:
             fields[key] = check_field(key, value, where)
-        elif "." in key.strip("."):
+        elif key == LAYOUT or "." in key.strip("."):
             settings[key] = value_as_text(key, value, where)
         else:
             raise InputError(

@@ -4,11 +4,14 @@ from typing import Any
 
 from dreamlab.core.config import field_docs
 from dreamlab.jobs.batch.files import MAX_ROWS, BatchFile
-from dreamlab.jobs.batch.rows import FIELDS, Row
+from dreamlab.jobs.batch.rows import FIELDS, LAYOUT, Row
 from dreamlab.jobs.recipe_files import QUALITIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SETTING = r"^[^.]+(\.[^.]+)+$"
+LAYOUT_DOC = (
+    "Boxes with a prompt each: null for none, prompt, auto, the path of a file, or written out."
+)
 TYPES = {str: "string", int: "integer"}
 
 
@@ -27,6 +30,7 @@ def batch_schema() -> dict[str, Any]:
         "defaults": {"$ref": "#/$defs/keys"},
         "sweep": {
             "type": "object",
+            "properties": {LAYOUT: {"type": "array", "minItems": 1}},
             "patternProperties": {SETTING: {"type": "array", "minItems": 1}},
             "additionalProperties": False,
         },
@@ -36,7 +40,7 @@ def batch_schema() -> dict[str, Any]:
         about["description"] = docs[name]
     keys = {
         "type": "object",
-        "properties": field,
+        "properties": field | {LAYOUT: {"description": LAYOUT_DOC}},
         "patternProperties": {SETTING: {"description": "A setting, see `dreamlab settings`."}},
         "additionalProperties": False,
     }

@@ -14,6 +14,8 @@ FROM_PROMPT = "prompt"
 """Stands for the layout that the words of the prompt say."""
 IF_SEVERAL = "auto"
 """Stands for the same if they tell of several things, and for no layout otherwise."""
+FROM_WORDS = (FROM_PROMPT, IF_SEVERAL)
+"""Settings by which every prompt has a layout of its own."""
 
 
 def read_layout(text: str, prompt: str) -> Layout:

@@ -84,13 +84,16 @@ class Desk:
         """
         return self._ask("settings", recipe=recipe, quality=quality)
 
-    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """List what each stage could have, see `jobs.parts`.
+    def parts(
+        self, recipe: str, quality: str, settings: Mapping[str, Any], prompt: str
+    ) -> list[dict[str, Any]]:
+        """List what each stage of a run of a prompt could have, see `jobs.parts`.
 
         Raises:
             InputError: no such recipe or quality, or a setting is refused.
         """
-        return self._ask("parts", recipe=recipe, quality=quality, settings=dict(settings))
+        asked = {"recipe": recipe, "quality": quality, "prompt": prompt}
+        return self._ask("parts", settings=dict(settings), **asked)
 
     def layout(self, boxes: Sequence[Any] | None, prompt: str) -> dict[str, Any]:
         """Check and draw boxes, or those that a prompt says: boxes, picture (PNG, base64).

@@ -61,7 +61,9 @@ class DeskProcess:
         planned = self._plan(Wish(**wish), model)
         assert planned.config is not None
         (estimate,) = estimate_all([planned], [self.runs])
+        layout = planned.config.layout
         return {
+            "objects": [] if layout is None else [box.prompt for box in layout.boxes],
             "config_yaml": planned.config.to_yaml(),
             "unknown_words": words_unknown_to_prior(planned.config),
             "estimate": None if estimate.seconds is None else to_plain(estimate),
@@ -103,11 +105,14 @@ class DeskProcess:
             for s in list_settings(recipe, quality or DEFAULT_QUALITY)
         ]
 
-    def parts(self, recipe: str, quality: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def parts(
+        self, recipe: str, quality: str, settings: Mapping[str, Any], prompt: str
+    ) -> list[dict[str, Any]]:
         """List what each stage of a recipe could have."""
         overrides = Changes(settings=settings).overrides()
         refuse_models(overrides)
-        return [asdict(part) for part in list_parts(recipe, quality, tuple(overrides))]
+        found = list_parts(recipe, quality, tuple(overrides), prompt)
+        return [asdict(part) for part in found]
 
     def layout(self, boxes: list[Any] | None, prompt: str) -> dict[str, Any]:
         """Check and draw a layout."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from dreamlab.core.config import parse_dotlist
 from dreamlab.core.errors import InputError, nearest
-from dreamlab.jobs.batch.rows import Row, check_keys, make_row
+from dreamlab.jobs.batch.rows import LAYOUT, Row, check_keys, make_row
+from dreamlab.jobs.layouts.given import FROM_WORDS
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, list_recipes
 
 DEFAULT_QUALITY = "standard"
@@ -135,6 +136,11 @@ def _refuse_place(text: str, path: tuple[str, ...]) -> None:
         )
     if path[-1] == "name" and "." in text:
         raise InputError(f"{key} names a module.", "use a component that comes with dreamlab.")
+    if path == (LAYOUT,) and text not in FROM_WORDS:
+        raise InputError(
+            f"layout is {text[:40]!r}, which may name a file of the server.",
+            f"send {' or '.join(map(repr, FROM_WORDS))}, null, or the boxes.",
+        )
     if any(mark in text for mark in PLACES):
         raise InputError(
             f"{key} is {text[:40]!r}, which may name a file of the server.",

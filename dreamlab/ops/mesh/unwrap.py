@@ -96,6 +96,7 @@ def _run_child(
             faces=mesh.faces.astype(np.uint32),
             resolution=texture_size,
             padding=PADDING,
+            seconds=time_limit,
         )
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -1,11 +1,14 @@
 """Unwrap a mesh with xatlas, as a program of its own: `python unwrap_child.py INPUT OUTPUT`.
 
 xatlas may crash or hang on a mesh, so it never runs in the caller's process. INPUT is an .npz file
-with `vertices`, `faces`, `resolution` and `padding` (texels); OUTPUT gets `source` (for every new
-vertex the old one), `faces` and `uv`. Nothing but numpy and xatlas is imported, so that the program
-starts fast.
+with `vertices`, `faces`, `resolution`, `padding` (texels) and `seconds`; OUTPUT gets `source` (for
+every new vertex the old one), `faces` and `uv`. Whoever waits ends this program after `seconds`; if
+that process was killed, the system does so a little later (SIGALRM), however xatlas hangs. Nothing
+but numpy and xatlas is imported, so that the program starts fast.
 """
 
+import math
+import signal
 import sys
 
 import numpy as np
@@ -14,6 +17,7 @@ import xatlas
 
 def main(source: str, target: str) -> None:
     mesh = np.load(source)
+    signal.alarm(math.ceil(mesh["seconds"]) + 1)
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh["vertices"].astype(np.float32), mesh["faces"].astype(np.uint32))
     pack = xatlas.PackOptions()

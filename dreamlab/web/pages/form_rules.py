@@ -6,18 +6,19 @@ dotted key. Nothing here knows of the page that holds them.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 from dreamlab.core.config import Plain, load_yaml, parse_yaml
 from dreamlab.core.errors import DreamlabError
+from dreamlab.core.version import VERSION
 from dreamlab.jobs.batch.rows import check_field
 from dreamlab.jobs.queue.wish import Wish
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE, QUALITIES, list_recipes
 from dreamlab.web.pages import markup
-from dreamlab.web.pages.changes import command, differences, split_about
+from dreamlab.web.pages.changes import command, differences, flat, split_about
 from dreamlab.web.service import Service
 from dreamlab.web.views import EstimateView
 
@@ -83,7 +84,7 @@ def see(service: Service, *form: Any) -> Seen:
         checked = service.check(wish if wish.prompt else replace(wish, prompt=SAMPLE))
     except DreamlabError as error:
         return Seen(markup.problem(error), "", None, line, False)
-    verdict = takes(checked.estimate) if wish.prompt else NOTHING_YET
+    verdict = takes(checked.estimate) + boxed(checked.objects) if wish.prompt else NOTHING_YET
     words = unknown(checked.unknown_words)
     return Seen(verdict, words, checked.config_yaml, line, bool(wish.prompt))
 
@@ -100,6 +101,14 @@ def takes(estimate: EstimateView | None) -> str:
         f'<div class="estimate"><b>About {markup.duration(estimate.seconds)}</b>'
         f"<span>{escape(room)}</span><small>{escape(estimate.source)}</small></div>"
     )
+
+
+def boxed(objects: Sequence[str]) -> str:
+    """Say what gets a box of its own; nothing if there are no boxes."""
+    if not objects:
+        return ""
+    about = "The tab Layout moves them, or goes without."
+    return markup.notice("note", f"A box for each of: {'; '.join(objects)}.", about)
 
 
 def unknown(words: Mapping[str, list[str]]) -> str:
@@ -133,8 +142,8 @@ def edited(service: Service, text: str, *form: Any) -> tuple[str, str, int, Plai
             value that is refused.
     """
     prompt, _, recipe, quality, _, _ = form
-    base = _base(service, recipe, quality)
-    about, settings = split_about(differences(base, parse_yaml(text, "the edited file")))
+    content = parse_yaml(text, "the edited file")
+    about, settings = _compared(service, recipe, quality, content)
     fields = {"prompt": SAMPLE, "negative_prompt": "", "seed": 0} | about
     fields = {key: check_field(key, fields[key], "the edited file") for key in fields}
     service.check(Wish(recipe=recipe, quality=quality, settings=settings, **fields))
@@ -151,9 +160,8 @@ def started(service: Service, name: str) -> Form:
     try:
         config = load_yaml(service.open(name).config)
         recipe, quality = str(config["recipe"]), str(config["quality"])
-        base = _base(service, recipe, quality)
-        config["version"] = base["version"]
-        about, settings = split_about(differences(base, config))
+        config["version"] = VERSION  # it is repeated by this one
+        about, settings = _compared(service, recipe, quality, config)
     except (DreamlabError, KeyError):
         return BLANK
     fields = {"prompt": SAMPLE, "negative_prompt": "", "seed": 0} | about
@@ -190,7 +198,25 @@ def written(text: str) -> Form:
     return prompt, negative, recipe, quality, seed if is_seed else 0, settings
 
 
-def _base(service: Service, recipe: str, quality: str) -> Plain:
-    """Return all settings of a recipe as it comes."""
-    checked = service.check(Wish(prompt=SAMPLE, recipe=recipe, quality=quality))
-    return parse_yaml(checked.config_yaml, "the recipe")
+def _compared(service: Service, recipe: str, quality: str, content: Plain) -> tuple[Plain, Plain]:
+    """Return the fields and the settings by which a file differs from the recipe as it comes.
+
+    What the recipe says for the prompt of the file is no difference, the boxes that its words say
+    among it. Where only one of them has boxes, that is a setting, and what follows from it is none.
+
+    Raises:
+        InputError: a setting is missing, or refused.
+    """
+    prompt, layout = content.get("prompt"), content.get("layout")
+    told = prompt if isinstance(prompt, str) and prompt.strip() else SAMPLE
+    wish, kept = Wish(told, recipe=recipe, quality=quality), dict[str, Any]()
+    base = _settings_of(service, wish)
+    if (base["layout"] is None) != (layout is None):
+        kept = flat(layout, "layout.") if isinstance(layout, dict) else {"layout": layout}
+        base = _settings_of(service, replace(wish, settings=kept))
+    about, settings = split_about(differences(base | {"prompt": SAMPLE}, content))
+    return about, kept | settings
+
+
+def _settings_of(service: Service, wish: Wish) -> Plain:
+    return parse_yaml(service.check(wish).config_yaml, "the recipe")

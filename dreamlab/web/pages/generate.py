@@ -183,8 +183,8 @@ class _Page:
         self._then_look(picked)
         for event in self.layout.wire(self.prompt, self.chosen):
             self._then_look(event.then(_changed, self.chosen, self.changed, **QUIET))
-        parts = [self.tab, *which]
-        for field in (self.recipe, self.quality, self.chosen):
+        parts = [self.tab, self.prompt, *which]
+        for field in (self.prompt, self.recipe, self.quality, self.chosen):
             field.change(self.list_parts, parts, self.method, **LAST)
         self.tabs.select(_selected, None, self.tab, **EACH).then(
             self.list_parts, parts, self.method, **LAST
@@ -224,12 +224,13 @@ class _Page:
         """Show the fields of all settings."""
         return settings_form.form(self.service.settings(name, level), kept)
 
-    def list_parts(self, tab: str, name: str, level: str, kept: dict[str, Any]) -> Any:
+    def list_parts(self, tab: str, prompt: str, name: str, level: str, kept: dict[str, Any]) -> Any:
         """Show what each stage could have, if anybody looks: to try it takes seconds."""
         if tab != METHOD:
             return gr.skip()
+        told = prompt.strip() or form_rules.SAMPLE
         try:
-            return method.form(self.service.parts(name, level, method.concerned(kept)))
+            return method.form(self.service.parts(name, level, method.concerned(kept), told))
         except DreamlabError as error:
             return markup.problem(error)
 

@@ -18,7 +18,7 @@ from dreamlab.web.pages.parts import EACH, QUIET, held, html
 from dreamlab.web.service import Service
 
 BOXES = "layout.boxes"
-PREFIX = "layout."
+LAYOUT = "layout"
 NUMBERS = ("center", "size")
 AXES = "xyz"
 NEW_BOX = {"prompt": "", "center": [0.0, 0.0, 0.0], "size": [0.6, 0.6, 0.6]}
@@ -44,6 +44,7 @@ ABOUT = (
     "of your own, toybox makes them for a prompt that tells of several things.</p>"
 )
 NO_BOXES = '<p class="layout-none">No boxes of your own.</p>'
+NEVER = '<p class="layout-none">No boxes, whatever the prompt says.</p>'
 
 
 class LayoutForm:
@@ -58,6 +59,7 @@ class LayoutForm:
             self.read = gr.Button("Read from the prompt", size="sm", elem_id="read-layout")
             self.add = gr.Button("Add a box", size="sm", elem_id="add-box")
             self.clear = gr.Button("Remove all", size="sm", elem_id="clear-layout")
+            self.without = gr.Button("Go without boxes", size="sm", elem_id="no-layout")
         self.table = html(NO_BOXES, js_on_load=SCRIPT, elem_id="boxes")
         self.seen = html("", elem_id="layout-seen")
 
@@ -69,6 +71,7 @@ class LayoutForm:
             self.read.click(self.take_prompt, [prompt, chosen], taken, **QUIET),
             self.add.click(self.take_new, chosen, taken, **QUIET),
             self.clear.click(self.take_none, chosen, taken, **QUIET),
+            self.without.click(self.take_never, chosen, taken, **QUIET),
         ]
         # settings may come from elsewhere too: from a run, or the YAML
         chosen.change(
@@ -98,10 +101,17 @@ class LayoutForm:
         """Leave the layout to the recipe again."""
         return self._all(kept, [])
 
+    def take_never(self, kept: dict[str, Any]) -> list[Any]:
+        """Go without boxes, whatever the recipe says."""
+        return [with_boxes(kept, []) | {LAYOUT: None}, [], NEVER, ""]
+
     def follow(self, kept: dict[str, Any], shown: list[Any]) -> list[Any]:
         """Show boxes that came from elsewhere."""
         boxes = kept.get(BOXES, [])
-        return [gr.skip()] * 3 if boxes == shown else self._all(kept, boxes)[1:]
+        if boxes == shown:
+            return [gr.skip()] * 3
+        _, *seen = self.take_never(kept) if LAYOUT in kept else self._all(kept, boxes)
+        return seen
 
     def _all(self, kept: Mapping[str, Any], boxes: Sequence[Any]) -> list[Any]:
         return [with_boxes(kept, boxes), list(boxes), table(boxes), self.look(boxes)]
@@ -122,7 +132,7 @@ class LayoutForm:
 
 def with_boxes(kept: Mapping[str, Any], boxes: Sequence[Any]) -> dict[str, Any]:
     """Return the changed settings with these boxes; with none, the layout is the recipe's again."""
-    others = {key: value for key, value in kept.items() if not key.startswith(PREFIX)}
+    others = {key: value for key, value in kept.items() if key.partition(".")[0] != LAYOUT}
     return others | ({BOXES: list(boxes)} if boxes else {})
 
 

@@ -27,7 +27,7 @@ element.addEventListener('change', (event) => {
 });
 """
 LISTING = '<div class="loading">Trying what fits together ...</div>'
-DECIDING = ("prior.", "stages.", "layout.")
+DECIDING = ("prior.", "stages.", "layout")
 """How keys begin on which it depends what fits."""
 WORDS = {"prior": "Prior", "representation": "Representation", "guidance": "Guidance"}
 

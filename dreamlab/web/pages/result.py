@@ -27,6 +27,8 @@ KINDS = {
     "txt": "Log",
 }
 """Suffix to what the file is for."""
+NAMED = {"splats.ply": "Gaussians, for viewers of splats"}
+"""Files that are for something else than others of their suffix."""
 FIRST = tuple(KINDS)
 
 
@@ -122,7 +124,7 @@ def _rank(file: FileView) -> tuple[int, str]:
 
 def _download(file: FileView) -> str:
     name = file.path.rpartition("/")[2]
-    about = KINDS.get(name.rpartition(".")[2], "")
+    about = NAMED.get(name) or KINDS.get(name.rpartition(".")[2], "")
     return (
         f'<li><a href="{escape(file.url)}" download="{escape(name)}"><b>{escape(name)}</b>'
         f"<span>{escape(about)}</span><small>{markup.size_of(file.size)}</small></a></li>"

@@ -24,6 +24,7 @@ from dreamlab.web.pages.follow import Follower, Story, tail
 from dreamlab.web.pages.parts import QUIET, held, html, on_load
 from dreamlab.web.pages.pictures import MODES, changed_at, newest_sheet, views_of
 from dreamlab.web.pages.result import downloads, statistics, turntable
+from dreamlab.web.pages.splats import keep_centred
 from dreamlab.web.progress import read_head
 from dreamlab.web.service import Action, Service
 from dreamlab.web.views import JobView
@@ -47,6 +48,9 @@ ACTIONS: dict[Action, tuple[str, tuple[str, ...]]] = {
 """Action to the word on its button and the states in which it means something; none: all."""
 GO = "(name) => { if (name) window.location.assign('run?name=' + encodeURIComponent(name)); }"
 GO_TO_RUNS = "(name) => { if (name) window.location.assign('runs'); }"
+MESH, GAUSSIANS = "mesh", "gaussians"
+KINDS = [("Mesh", MESH), ("Gaussians", GAUSSIANS)]
+"""What the viewer can show of a run that ends with Gaussians."""
 NAMELESS = "?"
 """Stands for the run where the address names none; no run is called so."""
 NO_RUN = markup.empty(
@@ -72,6 +76,9 @@ class _Page:
         self.said = html("")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=320):
+                self.kind = gr.Radio(
+                    KINDS, value=MESH, visible=False, label="Shown", elem_id="shown"
+                )
                 self.model = gr.Model3D(
                     visible="hidden",  # one that is not there at all would not load its viewer
                     label="Model",
@@ -114,7 +121,9 @@ class _Page:
         """Say what follows on what."""
         outputs = [self.known, self.glb, *self.panels.values(), *self.buttons.values(), self.remove]
         looked = [self.name, self.known]
-        self.glb.change(self.view, [self.glb, self.name], self.model, **QUIET)
+        viewed = [self.glb, self.name, self.kind]
+        for event in (self.glb.change, self.kind.input):
+            event(self.view, viewed, [self.model, self.kind], **QUIET)
         on_load(self.start, None, [self.name, *outputs])
         gr.Timer(SECONDS).tick(self.tick, looked, outputs, **QUIET)
         for action, button in self.buttons.items():
@@ -145,11 +154,16 @@ class _Page:
             buttons = _buttons(now["state"], now["favourite"])
         return [marks, now["model"], *shown, *buttons]
 
-    def view(self, mark: str, run: str) -> gr.Model3D:
-        """Show the model, once there is one."""
-        path = glb_of(self.service.open(run)) if mark else None
-        cached = path and save_file_to_cache(path, self.model.GRADIO_CACHE)
-        return gr.Model3D(value=cached, visible=True if cached else "hidden")
+    def view(self, mark: str, run: str, kind: str) -> list[Any]:
+        """Show the model, once there is one, as what it is or as the Gaussians that it was."""
+        paths = models_of(self.service.open(run)) if mark else {}
+        cached = None
+        if kind == GAUSSIANS and kind in paths:
+            cached = keep_centred(paths[kind], self.model.GRADIO_CACHE)
+        elif MESH in paths:
+            cached = save_file_to_cache(paths[MESH], self.model.GRADIO_CACHE)
+        model = gr.Model3D(value=cached, visible=True if cached else "hidden")
+        return [model, gr.Radio(visible=GAUSSIANS in paths)]
 
     def act(self, action: Action) -> Any:
         """Return what a button does: it says what is wrong, and names the run that was made."""
@@ -184,8 +198,8 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
         nothing = dict.fromkeys(("pictures", "chart", "log", "result", "downloads"), "")
         return nothing | {"head": NO_RUN, "model": "", "state": "", "favourite": False}
     story = follower.story(folder)
-    glb = glb_of(folder)
     is_kept = job.state in ENDED
+    written = [str(changed_at(path)) for path in models_of(folder).values()]
     return {
         "head": head(job, story, _stages(folder), folder.image.exists()),
         "pictures": previews(folder),
@@ -195,7 +209,7 @@ def look(service: Service, follower: Follower, name: str) -> dict[str, Any]:
         ),
         "result": turntable(service, folder) + statistics(folder) if is_kept else "",
         "downloads": downloads(service, folder) if is_kept else "",
-        "model": str(changed) if is_kept and (changed := changed_at(glb)) else "",
+        "model": " ".join(written) if is_kept else "",
         "state": job.state,
         "favourite": job.favourite,
     }
@@ -324,9 +338,10 @@ def section(name: str, content: str) -> str:
     return f"<section><h2>{escape(name)}</h2>{content}</section>" if content else ""
 
 
-def glb_of(folder: RunFolder) -> Path:
-    """Return where the model lies, once there is one."""
-    return folder.exports / "model.glb"
+def models_of(folder: RunFolder) -> dict[str, Path]:
+    """Return where the model lies that the viewer can show, once there is one, by kind."""
+    paths = {MESH: folder.exports / "model.glb", GAUSSIANS: folder.exports / "splats.ply"}
+    return {kind: path for kind, path in paths.items() if path.is_file()}
 
 
 def _stages(folder: RunFolder) -> dict[str, int]:

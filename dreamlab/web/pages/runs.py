@@ -180,19 +180,22 @@ def card(service: Service, entry: Entry) -> str:
         f'<article class="card"><a href="{markup.run_link(entry.root.name)}">{image}'
         f"<h3>{prompt}</h3></a>{_progress(service, entry)}"
         f'<div class="card-foot">{markup.badge(entry.state)}'
-        f"<small>{markup.ago(entry.created)}</small>{_card_buttons(entry)}</div></article>"
+        f"<small>{markup.ago(entry.created)}</small>{_card_buttons(service, entry)}</div></article>"
     )
 
 
-def _card_buttons(entry: Entry) -> str:
+def _card_buttons(service: Service, entry: Entry) -> str:
     name, prompt = escape(entry.root.name), escape(entry.prompt)
     link = f"compare?a={quote(entry.root.name)}"
     action, star = ("unfavourite", "★") if entry.is_favourite else ("favourite", "☆")
     pressed = str(entry.is_favourite).lower()
+    archive = f"{service.url(RunFolder(entry.root))}/archive"
     return (
         f'<span class="card-buttons"><button type="button" data-do="{action}" data-name="{name}" '
         f'aria-label="favourite: {prompt}" aria-pressed="{pressed}">{star}</button>'
         f'<a href="{link}" title="Compare" aria-label="compare {prompt}">⇄</a>'
+        f'<a href="{archive}" download title="All files as a zip" '
+        f'aria-label="zip of {prompt}">⤓</a>'
         f'<button type="button" data-do="delete" data-name="{name}" '
         f'aria-label="delete {prompt}">✕</button></span>'
     )

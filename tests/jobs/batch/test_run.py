@@ -206,10 +206,10 @@ def report(rate: float, outside: float, memory: float) -> dict:
 
 
 def test_estimates_come_from_finished_rows_then_from_the_recipe_and_say_so(tmp_path):
-    rows = [*rows_of("a ball", quality="standard"), *rows_of("a cube", quality="high")]
+    rows = [*rows_of("a ball", quality="standard"), *rows_of("a cube", recipe="toybox-csd")]
     plan = make_plan(rows, ["stages.gaussians.steps=100", "stages.mesh.steps=20"])
     first, second = estimate_all(plan.rows, [tmp_path])
-    assert first.seconds == 180 and first.memory_gb == 1.3 and "recipe" in first.source
+    assert first.seconds == 90 and first.memory_gb == 1.3 and "recipe" in first.source
     assert second == UNKNOWN
     results = run(rows, tmp_path)
     for result, content in zip(
@@ -220,6 +220,13 @@ def test_estimates_come_from_finished_rows_then_from_the_recipe_and_say_so(tmp_p
     assert (first.seconds, first.memory_gb) == (100 / 2 + 20 / 2 + 5, 1.5)
     assert (second.seconds, second.memory_gb) == (100 / 4 + 20 / 4 + 1, 1.0)
     assert "1 finished run" in first.source
+    boxes = make_plan(rows_of("a ball on a cube", "a cone"), ["stages.gaussians.steps=100"]).rows
+    one, several = [estimate_all([row], [tmp_path])[0].source for row in reversed(boxes)]
+    assert "finished" in one and "recipe" in several, "those runs had no boxes"
+    path = tmp_path / results[0]["run"] / "report.json"
+    write_json(path, report(1.0, 5.0, 1.5) | {"boxes": 2})
+    one, several = [estimate_all([row], [tmp_path])[0].source for row in reversed(boxes)]
+    assert "recipe" in one and "1 finished run" in several
     told = run(rows, tmp_path, metrics=True)[0]
     assert (told["faces"], told["memory_gb"], told["seconds"]) == (100, 1.5, 99.0)
     assert told["metric.mesh.loss"] == 0.5

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from dreamlab.jobs.batch.files import BatchFile
-from dreamlab.jobs.batch.rows import FIELDS
+from dreamlab.jobs.batch.rows import FIELDS, LAYOUT
 from dreamlab.jobs.batch.schema import batch_schema
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "batch.schema.json"
@@ -19,7 +19,7 @@ def test_the_published_schema_is_that_of_the_code():
 def test_the_schema_has_every_key_with_what_it_means():
     schema = batch_schema()
     assert set(schema["properties"]) == set(BatchFile.__dataclass_fields__)
-    assert set(schema["$defs"]["row"]["properties"]) == set(FIELDS)
+    assert set(schema["$defs"]["row"]["properties"]) == {*FIELDS, LAYOUT}
     described = [*schema["properties"].values(), *schema["$defs"]["row"]["properties"].values()]
     assert all(about["description"] for about in described)
     assert schema["$defs"]["row"]["required"] == ["prompt"]

@@ -14,6 +14,8 @@ PLACES = [
     {"prior.model": "../models/mine"},
     {"prior.model": "owner/name"},
     {"prior.model": "~"},
+    {"layout": "scene.yaml"},
+    {"layout": {"boxes": "a/b"}},
     {"stages.texture.guidance.name": "os.path"},
     {"stages.texture.guidance": {"name": "antigravity.x"}},
     {"stages.texture.anything": "C:\\secrets"},
@@ -63,6 +65,11 @@ def test_text_stays_text_whatever_it_would_be_in_yaml(tag):
 def test_a_recipe_is_one_that_comes_with_dreamlab(recipe):
     with pytest.raises(InputError, match="unknown recipe"):
         Wish("a ball", recipe=recipe).row()
+
+
+@pytest.mark.parametrize("layout", [None, "auto", "prompt", {"boxes": []}])
+def test_whether_there_are_boxes_may_be_asked_for(layout):
+    assert list(Wish("a ball", settings={"layout": layout}).row().settings) == ["layout"]
 
 
 def test_what_is_asked_for_becomes_a_row():

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -174,6 +175,18 @@ def test_an_interrupt_ends_the_child(mesh, tmp_path):
             on_progress=interrupt,
         )
     assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_a_child_that_hangs_ends_though_whoever_waited_for_it_was_killed(tmp_path):
+    (tmp_path / "xatlas.py").write_text("import time\ndef Atlas(): time.sleep(600)\n")
+    np.savez(tmp_path / "in.npz", seconds=0.5)
+    ended = subprocess.run(
+        [*CHILD, str(tmp_path / "in.npz"), str(tmp_path / "out.npz")],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGALRM
 
 
 def test_the_child_does_not_import_torch():

@@ -25,6 +25,7 @@ from dreamlab.web.pages.doctor import Doctor
 from dreamlab.web.service import Wish
 
 FORM = ("a red mushroom", "", "toybox", "draft", 3, {})
+SEVERAL = "a cat on top of a table"
 
 
 def test_a_good_form_is_ready_and_says_what_it_takes(service):
@@ -96,6 +97,31 @@ def test_the_form_of_a_run_repeats_it(service):
     checked = form_rules.see(service, *form)
     assert checked.yaml == folder.config.read_text()
     assert form_rules.started(service, "nothing")[0] == ""
+
+
+@pytest.mark.parametrize("settings", [{}, {"layout": None}, {"stages.mesh.steps": 7}])
+def test_the_form_of_a_run_with_boxes_repeats_it_and_another_prompt_has_its_own(service, settings):
+    wish = form_rules.wish_of(SEVERAL, "", "toybox", "draft", 0, settings)
+    folder = service.submit(wish)
+    assert ("prompt: a table" in folder.config.read_text()) == ("layout" not in settings)
+    form = form_rules.started(service, folder.root.name)
+    assert form == (SEVERAL, "", "toybox", "draft", 0, settings)
+    seen = form_rules.see(service, *form)
+    assert seen.yaml == folder.config.read_text()
+    assert ("a cat; a table" in seen.verdict) == ("layout" not in settings)
+    assert form_rules.edited(service, seen.yaml, *form)[3] == settings
+    other = form_rules.see(service, "a dog", *form[1:])
+    assert "box" not in other.verdict and "layout: null" in other.yaml
+
+
+def test_boxes_that_are_moved_in_the_file_become_settings(service):
+    form = (SEVERAL, *FORM[1:])
+    text = form_rules.see(service, *form).yaml
+    moved = text.replace("yaw: 0.0", "yaw: 30.0", 1)
+    (kept,) = form_rules.edited(service, moved, *form)[3:]
+    assert list(kept) == ["layout.boxes"] and kept["layout.boxes"][0]["yaw"] == 30
+    again = form_rules.see(service, *form[:5], kept).yaml
+    assert again.replace("\n  prompt: null\n", f"\n  prompt: {SEVERAL}\n") == moved, "of the run"
 
 
 def test_every_setting_has_a_field_with_its_default_and_meaning(service):
@@ -266,7 +292,7 @@ def test_what_a_prior_brought_goes_with_it():
 
 
 def test_the_process_that_has_torch_says_what_prior_a_recipe_could_have(service):
-    prior, *others = service.parts("toybox-image", "draft", {})
+    prior, *others = service.parts("toybox-image", "draft", {}, "a ball")
     assert prior.part == "prior" and prior.chosen == "toybox" and len(others) == 2
     grey = {option.name: option for option in prior.options if option.why_not}
     assert list(grey) == ["mvdream"] and "makes a picture" in grey["mvdream"].why_not
@@ -320,6 +346,9 @@ def test_boxes_are_settings_and_without_them_the_layout_is_the_recipes(service):
     boxes[0]["center"] = [0, 3, 0]
     assert "must lie in the cube" in form.look(boxes)
     assert form.take_none(kept)[:2] == [{"a.b": 1}, []]
+    without, *_, html, seen = form.take_never(kept)
+    assert without == {"a.b": 1, "layout": None} and "whatever" in html and seen == ""
+    assert form.take_none(without)[0] == {"a.b": 1}
     assert form.follow(kept, [])[0] == boxes and len(form.follow({}, [])) == 3
 
 

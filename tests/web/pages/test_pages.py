@@ -109,6 +109,7 @@ def test_the_gallery_shows_runs_with_picture_state_and_link(service):
     assert total == 2 and html.count("<article") == 2 and html.count("data:image/webp") == 1
     for folder, word in ((done, "Done"), (waits, "Waiting")):
         assert f'href="run?name={folder.root.name}"' in html and word in html
+        assert f'href="{service.url(folder)}/archive"' in html
 
 
 def test_the_gallery_searches_filters_and_pages(service):

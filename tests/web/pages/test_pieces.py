@@ -8,7 +8,7 @@ import pytest
 from made_up_runs import finished_run, running_run
 
 from dreamlab.core.errors import InputError
-from dreamlab.web.pages import markup
+from dreamlab.web.pages import markup, splats
 from dreamlab.web.pages.changes import command, differences, plain, split_about
 from dreamlab.web.pages.chart import HEIGHT, POINTS, loss_chart, memory_chart, smooth
 from dreamlab.web.pages.follow import Follower, tail
@@ -22,6 +22,16 @@ def test_pictures_of_a_run_are_its_preview_and_in_the_end_its_contact_sheet(tmp_
     views = views_of(done.preview)
     assert {mode: len(row) for mode, row in views.items()} == dict.fromkeys(views, 8)
     assert cover(done) == views["rgb"][1] and str(cover(done)).startswith("data:image/webp;base64,")
+
+
+def test_gaussians_are_moved_to_where_the_viewer_looks_and_stay_what_they_are():
+    rows = np.array([[1, 2, 3, 7], [3, 6, 3, 8], [2, 3, 9, 9]], dtype="<f4")
+    names = "".join(f"property float {name}\n" for name in ("x", "y", "z", "opacity"))
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex 3\n{names}end_header\n".encode()
+    moved = splats.centred(head + rows.tobytes())
+    assert moved[: len(head)] == head
+    found = np.frombuffer(moved[len(head) :], "<f4").reshape(3, 4)
+    np.testing.assert_array_equal(found, rows - np.array([2, 4, 6, 0], dtype="<f4"))
 
 
 def test_a_damaged_picture_is_left_out(tmp_path):

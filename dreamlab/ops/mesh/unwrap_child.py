@@ -3,8 +3,8 @@
 xatlas may crash or hang on a mesh, so it never runs in the caller's process. INPUT is an .npz file
 with `vertices`, `faces`, `resolution`, `padding` (texels) and `seconds`; OUTPUT gets `source` (for
 every new vertex the old one), `faces` and `uv`. Whoever waits ends this program after `seconds`; if
-that process was killed, the system does so a little later (SIGALRM), however xatlas hangs. Nothing
-but numpy and xatlas is imported, so that the program starts fast.
+that process was killed, the system does so a little later (SIGALRM; Windows has none), however
+xatlas hangs. Nothing but numpy and xatlas is imported, so that the program starts fast.
 """
 
 import math
@@ -17,7 +17,8 @@ import xatlas
 
 def main(source: str, target: str) -> None:
     mesh = np.load(source)
-    signal.alarm(math.ceil(mesh["seconds"]) + 1)
+    if sys.platform != "win32":
+        signal.alarm(math.ceil(mesh["seconds"]) + 1)
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh["vertices"].astype(np.float32), mesh["faces"].astype(np.uint32))
     pack = xatlas.PackOptions()

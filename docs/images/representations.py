@@ -1,4 +1,4 @@
-"""Draw docs/images/representations-*.webp: what recipes make of the prompts of ToyBench, side by side.
+"""Draw docs/images/representations-*.webp: what recipes make of ToyBench's prompts, side by side.
 
     dreamlab bench toybench --output runs/toybench
     dreamlab bench toybench --recipe toybox-mesh --output runs/toybench-mesh

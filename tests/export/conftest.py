@@ -1,9 +1,12 @@
 """One export in all formats that many claims are checked on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+from painted_ellipsoid import painted
 from shiny_ball import ShinyBall, export_ball
 from soft_shapes import EXTRAS, SoftShape, octant_color, reference_of, statue
 from two_balls import APART, Made
@@ -11,6 +14,51 @@ from two_balls import export as export_balls
 
 from dreamlab.export.pipeline import ExportConfig, ExportReport, export_model
 from dreamlab.ops.volume.threshold import SilhouetteReference
+from dreamlab.representations import colors
+from dreamlab.systems.stage import Stage
+from dreamlab.systems.surface import silhouettes
+
+RINGS = ((4, 0.0, 20.0),)
+OF_KINDS = ExportConfig(
+    formats=("glb", "obj", "ply", "stl"),
+    resolution=48,
+    max_faces=1500,
+    texture_size=256,
+    unwrap="box",
+    smoothing=0,
+)
+
+
+@dataclass
+class OfKind:
+    """A stage with the painted ellipsoid as one kind of representation, and its export."""
+
+    stage: Stage
+    folder: Path
+    report: ExportReport
+
+    @property
+    def glb(self) -> Path:
+        return self.folder / "model.glb"
+
+
+@pytest.fixture(scope="session")
+def of_kind(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], OfKind]:
+    """Export the painted ellipsoid as the representation of a name, once."""
+
+    @cache
+    def export(name: str) -> OfKind:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(colors, "STEPS", 60)
+            stage = painted(name)
+            folder = tmp_path_factory.mktemp(name)
+            reference = silhouettes(stage, RINGS, 128)
+            report = export_model(
+                stage.representation, reference, OF_KINDS, folder, name="x", extras=EXTRAS
+            )
+        return OfKind(stage, folder, report)
+
+    return export
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blender_child import need_blender, run_blender
+from painted_ellipsoid import PARTS, RADII
 from two_balls import NAMES
 
 SCRIPT = Path(__file__).parent.parent / "support" / "blender_report.py"
@@ -70,6 +71,25 @@ def test_the_other_formats_arrive_in_the_same_place(arrived, model, kind):
     assert np.allclose(other["low"], model["low"], atol=1e-4)
     assert np.allclose(other["high"], model["high"], atol=1e-4)
     assert other["faces"] == model["faces"]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_object_of_every_representation_arrives_as_it_should(name, of_kind):
+    need_blender()
+    made = of_kind(name)
+    (model,) = run_blender(SCRIPT, str(made.glb))
+    assert (model["name"], model["type"], model["parent"]) == ("x", "MESH", False)
+    assert np.allclose(model["matrix"], np.eye(4), atol=1e-7)
+    assert model["faces"] == made.report.faces and model["uv_layers"] == 1
+    assert model["custom_normals"], "a triangle that lies flat may count as flat, it looks the same"
+    extent = np.subtract(model["high"], model["low"])
+    assert model["low"][2] == pytest.approx(0, abs=1e-5) and extent[2] == pytest.approx(1, rel=0.01)
+    if name != "hashgrid":
+        depth, width, height = RADII
+        assert extent[:2] == pytest.approx([width / height, depth / height], rel=0.08)
+    (material,) = model["materials"]
+    assert material["base_color_from"] == "ShaderNodeTexImage" and material["image_packed"]
+    assert material["metallic"] <= 0.05 and 0.3 <= material["roughness"] <= 1.0
 
 
 def test_the_objects_of_a_layout_arrive_with_their_names_in_one_material(apart):

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from painted_ellipsoid import PARTS
 
 HERE = Path(__file__).parent
 REASON = "needs node and `npm install --prefix tests/export`"
@@ -37,6 +38,11 @@ def test_the_validator_finds_neither_errors_nor_warnings_with_a_material(shiny):
 
 def test_the_validator_finds_neither_errors_nor_warnings_in_separate_objects(apart):
     assert judge(apart.glb)["messages"] == []
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_validator_finds_nothing_in_the_file_of_any_representation(name, of_kind):
+    assert judge(of_kind(name).glb)["messages"] == []
 
 
 def test_the_validator_would_find_an_error(exported, tmp_path):

@@ -44,6 +44,8 @@ class Hub(BaseHTTPRequestHandler):
             file = self.root.joinpath(*parts[:2], *parts[4:])
             if file.is_file():
                 self.reply(200, file.read_bytes(), send_body)
+            elif not self.root.joinpath(*parts[:2]).is_dir():
+                self.refuse("/".join(parts[:2]))
             else:
                 self.reply(404, b"", send_body, error="EntryNotFound")
         else:
@@ -51,9 +53,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def describe(self, folder: Path, name: str, rest: list[str]) -> None:
         if not folder.is_dir():
-            gated = "gated" in name
-            error = "GatedRepo" if gated else "RepoNotFound"
-            self.reply(403 if gated else 404, b"{}", True, error=error)
+            self.refuse(name)
             return
         files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
         if rest[:1] == ["tree"]:
@@ -70,6 +70,12 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": str(p.relative_to(folder))} for p in files]
             content = {"id": name, "sha": COMMIT, "siblings": siblings}
         self.reply(200, json.dumps(content).encode(), True)
+
+    def refuse(self, name: str) -> None:
+        """Say that there is no such repository, or that its licence was not accepted."""
+        gated = "gated" in name
+        error = "GatedRepo" if gated else "RepoNotFound"
+        self.reply(403 if gated else 404, b"{}", self.command == "GET", error=error)
 
     def reply(self, status: int, body: bytes, send_body: bool, error: str | None = None) -> None:
         self.send_response(status)

@@ -129,11 +129,12 @@ def test_several_processes_may_refresh_and_read_at_once(index, new_run):
 def test_ten_thousand_runs_are_indexed_once_and_then_looked_at_quickly(index, new_run):
     for i in range(10_000):
         new_run(f"ball {i}")
+    having = sum("77" in str(i) for i in range(10_000))
     begin = time.process_time()
-    assert index.search("ball 77").total == 111
+    assert index.search("ball 77").total == having
     first = time.process_time() - begin
     begin = time.process_time()
-    assert index.search("ball 77", limit=10).total == 111
+    assert index.search("ball 77", limit=10).total == having
     again = time.process_time() - begin
     print(f"per run: {first / 10:.3f} ms at first, {again / 10:.4f} ms again")  # noqa: T201
     assert first < 20.0 and again < 2.0

@@ -42,7 +42,7 @@ def test_a_real_run_that_is_killed_again_and_again_ends_like_one_that_is_not(
     killed, quiet = (actions.submit(config, tmp_path, priority=p) for p in (1, 0))
     boss = Supervisor(tmp_path, ["cpu"])
     deadline, rounds = time.monotonic() + LIMIT, 0
-    next_kill = time.monotonic() + chance.uniform(5, 25)
+    next_kill = time.monotonic() + chance.uniform(1, 4)
     while not boss.is_idle:
         assert time.monotonic() < deadline
         boss.step()
@@ -50,7 +50,7 @@ def test_a_real_run_that_is_killed_again_and_again_ends_like_one_that_is_not(
         job = state.read(killed)
         if job.state == "running" and job.pid and rounds < ROUNDS and time.monotonic() > next_kill:
             os.kill(job.pid, signal.SIGKILL)
-            next_kill = time.monotonic() + chance.uniform(5, 25)
+            next_kill = time.monotonic() + chance.uniform(1, 4)
             rounds += 1
     boss.shut_down()
     assert rounds > 0

@@ -35,7 +35,7 @@ def test_what_fits_is_taken_by_its_settings_and_what_does_not_says_why(parts):
         if not option.why_not:
             config = load_recipe("toybox-image", "draft", overrides, prompt=PROMPT)
             assert config.stages[stage].guidance["name"] == option.name
-    assert [option.name for option in about.options if option.why_not] == ["dds"]
+    assert [option.name for option in about.options if option.why_not] == ["dds", "sum"]
 
 
 def prior_of(recipe: str, *overrides: str) -> tuple[Part, dict[str, Option]]:
@@ -77,7 +77,7 @@ def test_components_are_tried_with_the_prior_that_is_chosen():
     prior, *stages = list_parts("toybox-image", "draft", chosen)
     assert prior.chosen == "mvdream"  # it does not fit, and can be exchanged here all the same
     for part in stages:
-        refused = [each.why_not for each in part.options if each.name != "dds"]
+        refused = [each.why_not for each in part.options if each.name not in ("dds", "sum")]
         assert refused and all(why.startswith("mvdream judges 4 views") for why in refused)
 
 

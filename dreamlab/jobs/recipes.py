@@ -216,7 +216,7 @@ def with_parts(settings: Plain, chosen: Mapping[str, Any]) -> Plain:
     stages = dict(settings.get("stages") or {})
     wanted = chosen.get("stages")
     for name, stage in wanted.items() if isinstance(wanted, Mapping) else ():
-        if name not in stages or not isinstance(stage, Mapping):
+        if not isinstance(stages.get(name), Mapping) or not isinstance(stage, Mapping):
             continue  # what is wrong with it is said when the settings are built
         for part, kind in components.KINDS.items():
             old, new = stages[name].get(part, {}), stage.get(part)

@@ -72,6 +72,17 @@ def test_what_a_prior_brings_goes_with_it_and_what_the_user_set_stays():
     assert options["mvdream"].settings == {"prior.model": "mvdream"}
 
 
+def test_what_is_chosen_is_tried_with_the_settings_that_it_has():
+    guidance = "stages.image.guidance"
+    chosen = (f"{guidance}.name=sum", f"{guidance}.rules={{colors: {{name: sds}}}}")
+    *_, rule = list_parts("toybox-image", "draft", chosen)
+    options = {option.name: option for option in rule.options}
+    assert rule.chosen == "sum" and not options["sum"].why_not and not options["csd"].why_not
+    *_, rule = list_parts("toybox-image", "draft")
+    options = {option.name: option for option in rule.options}
+    assert "a sum without rules" in options["sum"].why_not and "rules=" in options["sum"].fix
+
+
 def test_components_are_tried_with_the_prior_that_is_chosen():
     chosen = ("prior.model=mvdream", "stages.image.views=4")
     prior, *stages = list_parts("toybox-image", "draft", chosen)

@@ -59,7 +59,8 @@ def shown() -> Render:
 def gradients(rule: Guidance, render: Render, generator: torch.Generator) -> list[Tensor]:
     """To colours, normals and opacity; zero where there is none."""
     loss = rule(render, CAMERAS, 0.5, generator).loss
-    wanted = (render.rgb, render.normal, render.alpha)
+    assert render.normal is not None
+    wanted = [render.rgb, render.normal, render.alpha]
     found = torch.autograd.grad(loss, wanted, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)]
 

@@ -168,7 +168,8 @@ def test_what_a_rule_encodes_and_decodes_is_counted_as_it_does_that(
 ):
     real, twin = pair
     stage = toy_stage(guidance=RULES[rule], views=VIEWS, encoder_gradient=way)
-    counted = step_bytes(twin, *demands_of(stage))
+    (demand,) = demands_of(stage)
+    counted = step_bytes(twin, demand)
     found = find("guidance", RULES[rule])
     seen = with_linear_backward(real) if way == "linear" else real
     built = found.module.build(found.config, seen, prompts_of(real))
@@ -222,7 +223,8 @@ def test_latents_that_are_optimised_are_counted_with_the_decoder_that_shows_them
     with fused_attention(), LiveBytes() as live:
         render = FlatRenderer(image)(cameras, side, side, shading=unlit(cameras), training=True)
         rule(render, cameras, 0.5, torch.Generator().manual_seed(0)).loss.backward()
-    assert step_bytes(twin, *demands_of(stage)) == pytest.approx(live.peak, rel=0.05)
+    (demand,) = demands_of(stage)
+    assert step_bytes(twin, demand) == pytest.approx(live.peak, rel=0.05)
 
 
 def prompts_of(prior: DiffusionPrior) -> Prompts:

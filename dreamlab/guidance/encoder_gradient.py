@@ -77,7 +77,15 @@ def with_latents(prior: Prior, latents: Callable[[], Float[Tensor, "1 c h w"]]) 
     def encode_image(images: Tensor, generator: torch.Generator | None) -> Latents:
         return latents().expand(len(images), -1, -1, -1)
 
-    return _with_encoder(prior, encode_image)
+    other = _with_encoder(prior, encode_image)
+    other.optimized_latents = latents  # type: ignore[attr-defined]
+    return other
+
+
+def optimized_latents(prior: Prior) -> Float[Tensor, "1 c h w"] | None:
+    """Return the z of a prior of `with_latents`; None for any other prior."""
+    latents = getattr(prior, "optimized_latents", None)
+    return None if latents is None else latents()
 
 
 def _with_encoder(

@@ -124,16 +124,27 @@ class _Form:
             for part in ("representation", "guidance"):
                 together = ("representation", "renderer") if part == "representation" else (part,)
                 kept = _without(self.overrides, *(f"stages.{stage}.{each}" for each in together))
+                chosen, own = (
+                    {f"stages.{stage}.{each}.name": getattr(of, each)["name"] for each in together}
+                    for of in (config, self.base.stages[stage])
+                )
+                name = getattr(config, part)["name"]
                 options = [
-                    self._component(kept, stage, part, name)
-                    for name in components.available(components.KINDS[part])
+                    self._present(stage, part, chosen)
+                    if other == name
+                    else self._component(kept, stage, part, other)
+                    for other in components.available(components.KINDS[part])
                 ]
-                of_recipe = self.base.stages[stage]
-                own = {
-                    f"stages.{stage}.{each}.name": getattr(of_recipe, each)["name"]
-                    for each in together
-                }
-                yield Part(stage, part, getattr(config, part)["name"], own, options)
+                yield Part(stage, part, name, own, options)
+
+    def _present(self, stage: str, part: str, settings: dict[str, Any]) -> Option:
+        """Try the component that there is, with all of its settings."""
+        name = settings[f"stages.{stage}.{part}.name"]
+        try:
+            self._check(self.now, stage, part)
+        except DreamlabError as error:
+            return Option(name, settings, error.message, error.fix)
+        return Option(name, settings)
 
     def _component(self, kept: Sequence[str], stage: str, part: str, name: str) -> Option:
         """Try a component; of several renderers that show it, the first that fits is taken."""

@@ -208,7 +208,7 @@ def with_parts(settings: Plain, chosen: Mapping[str, Any]) -> Plain:
     """Put the components that `chosen` names in the place of others.
 
     Of the settings of the one before, those are kept that the new one has too; the others would
-    mean nothing to it.
+    mean nothing to it. So it is with the rules of a sum.
 
     Raises:
         InputError: there is no such component.
@@ -216,18 +216,33 @@ def with_parts(settings: Plain, chosen: Mapping[str, Any]) -> Plain:
     stages = dict(settings.get("stages") or {})
     wanted = chosen.get("stages")
     for name, stage in wanted.items() if isinstance(wanted, Mapping) else ():
+        if not isinstance(stages.get(name), Mapping) or not isinstance(stage, Mapping):
+            continue  # what is wrong with it is said when the settings are built
         for part, kind in components.KINDS.items():
-            new = stage.get(part) if isinstance(stage, Mapping) else None
-            new_name = new.get("name") if isinstance(new, Mapping) else None
-            if name not in stages or not isinstance(new_name, str):
-                continue  # what is wrong with it is said when the settings are built
-            old = stages[name].get(part, {})
-            if not isinstance(old, Mapping) or old.get("name") == new_name:
-                continue
-            known = components.find(kind, {"name": new_name}, f"stages.{name}.{part}").plain
-            kept = {key: value for key, value in old.items() if key in known}
-            stages[name] = stages[name] | {part: kept | {"name": new_name}}
+            old, new = stages[name].get(part, {}), stage.get(part)
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                changed = _with_component(kind, old, new, f"stages.{name}.{part}")
+                stages[name] = stages[name] | {part: changed}
     return settings | {"stages": stages}
+
+
+def _with_component(
+    kind: components.Kind, old: Mapping[str, Any], new: Mapping[str, Any], where: str
+) -> Plain:
+    """Return the settings of `old` that the component has too which `new` names."""
+    name = new.get("name")
+    if isinstance(name, str) and name != old.get("name"):
+        known = components.find(kind, {"name": name}, where).plain
+        return {key: value for key, value in old.items() if key in known} | {"name": name}
+    rules, wanted = old.get("rules"), new.get("rules")
+    if not isinstance(rules, Mapping) or not isinstance(wanted, Mapping):
+        return dict(old)
+    changed = {
+        key: _with_component(kind, rules[key], rule, f"{where}.rules.{key}")
+        for key, rule in wanted.items()
+        if isinstance(rules.get(key), Mapping) and isinstance(rule, Mapping)
+    }
+    return {**old, "rules": {**rules, **changed}}
 
 
 def _model_of(settings: Plain) -> str:
@@ -302,5 +317,6 @@ def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
     texts = [config.prompt, config.negative_prompt]
     if config.layout is not None:
         texts += [box.prompt for box in config.layout.boxes]
-    texts += [stage.guidance.get("reference_prompt", "") for stage in config.stages.values()]
+    rules = [rule for stage in config.stages.values() for rule in stage.rules.values()]
+    texts += [rule.get("reference_prompt", "") for rule in rules]
     return {word: near for text in texts for word, near in unknown_words(text).items()}

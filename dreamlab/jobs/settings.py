@@ -67,7 +67,11 @@ def _entries(item: Any, key: str, name: str, doc: str, hint: Any) -> Iterator[Se
         component = components.find(components.KINDS[name], item, key)
         choices = tuple(components.available(components.KINDS[name]))
         yield Setting(f"{key}.name", component.name, doc, "text", choices)
-        yield from _walk(component.config, key)
+        if component.name == components.SUM:
+            for place, rule in components.rules_in(component.plain, key).items():
+                yield from _entries(rule, place, name, doc, hint)
+        else:
+            yield from _walk(component.config, key)
     elif isinstance(item, dict) and any(map(dataclasses.is_dataclass, item.values())):
         for inner, content in item.items():
             yield from _entries(content, f"{key}.{inner}", inner, doc, get_args(hint)[-1])

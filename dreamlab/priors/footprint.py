@@ -63,7 +63,7 @@ class Demand:
     lora: LoraConfig | None = None
     """Adapters of a score that is trained in the step; none: nothing is trained."""
     learned_model: str | None = None
-    """The model whose network has them; none: the prior itself."""
+    """A second model in memory, whose network has the adapters; none: the prior itself has them."""
     codings: tuple[Coding, ...] = ("encode", "back")
     """What it asks of the autoencoder, at any progress of the stage."""
 

@@ -4,6 +4,9 @@ A component is a module with a dataclass `Config` and a function `build(config, 
 names it by its file (`name: hashgrid` in a stage's `representation` is
 `dreamlab.representations.hashgrid`) or, outside of this package, by its full dotted path
 (`name: my_package.my_field`). The other keys beside `name` are the component's own settings.
+
+Guidance may be a sum of rules, which are components themselves (`guidance.sum`): its settings hold
+theirs, by names of the user's.
 """
 
 import dataclasses
@@ -24,6 +27,8 @@ KINDS: dict[str, Kind] = {
     "guidance": "guidance",
 }
 """Fields of a stage that hold a component, and the folder it is found in."""
+SUM = "sum"
+"""Name of the guidance that adds up other rules, which its setting `rules` names."""
 PER_OBJECT = "per_object"
 """Setting of representations that can be composed, see `representations.composed`."""
 CONFIG_MARK = "\nclass Config"
@@ -77,7 +82,35 @@ def find(kind: Kind, settings: Mapping[str, Any], where: str = "") -> Component:
         raise InputError(f"{place} has no name.", f"set {place}.name to one of: {allowed}.")
     module = _external(name, place) if "." in name else _internal(kind, name, place)
     own = {key: value for key, value in settings.items() if key != "name"}
-    return Component(name, module, build(module.Config, own, where))
+    config = build(module.Config, own, where)
+    if name == SUM and kind == "guidance":
+        config = dataclasses.replace(config, rules=_resolved_rules(config.rules, where))
+    return Component(name, module, config)
+
+
+def rules_in(guidance: Mapping[str, Any], where: str = "guidance") -> dict[str, Plain]:
+    """Return the settings of the single rules of a guidance: its own, or those of a sum's rules.
+
+    Args:
+        guidance: plain settings, a sum's of the right types.
+        where: dotted path of `guidance`; keys of the result are such paths.
+    """
+    if guidance.get("name") != SUM:
+        return {where: dict(guidance)}
+    return {f"{where}.rules.{name}": rule for name, rule in guidance.get("rules", {}).items()}
+
+
+def _resolved_rules(rules: Mapping[str, Plain], where: str) -> dict[str, Plain]:
+    """Spell out the defaults of a sum's rules."""
+    resolved: dict[str, Plain] = {}
+    for name, rule in rules.items():
+        place = f"{where}.rules.{name}" if where else f"rules.{name}"
+        if rule.get("name") == SUM:
+            raise InputError(
+                f"{place} is a sum in a sum.", "put its rules beside the others: they are added."
+            )
+        resolved[name] = find("guidance", rule, place).plain
+    return resolved
 
 
 def _internal(kind: Kind, name: str, place: str) -> ModuleType:

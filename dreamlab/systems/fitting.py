@@ -46,12 +46,13 @@ def check_rule(stages: Mapping[str, StageConfig], name: str) -> None:
     """
     config = stages[name]
     check_reference(name, config)
-    if "reference_prompt" in config.guidance and is_latent(config.representation["name"]):
-        raise InputError(
-            f"the guidance {config.guidance['name']} compares pictures, and a "
-            f"{config.representation['name']} is latents.",
-            f"set stages.{name}.representation.name to image.",
-        )
+    for rule in config.rules.values():
+        if "reference_prompt" in rule and is_latent(config.representation["name"]):
+            raise InputError(
+                f"the guidance {rule['name']} compares pictures, and a "
+                f"{config.representation['name']} is latents.",
+                f"set stages.{name}.representation.name to image.",
+            )
 
 
 def check_object(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from dreamlab.core.config import Plain
 from dreamlab.core.layout import Layout
 from dreamlab.guidance.learning import LearningConfig
 from dreamlab.guidance.rows import rows_per_view
@@ -35,18 +36,26 @@ def load_for_stages(
         MissingError: the model, or what steers it, cannot be had.
     """
     controls = [control.model for stage in stages for control in stage.controls]
-    return load_prior(config, device, [demand_of(stage, layout) for stage in stages], controls)
+    demands = [demand for stage in stages for demand in demands_of(stage, layout)]
+    return load_prior(config, device, demands, controls)
 
 
-def demand_of(stage: StageConfig, layout: Layout | None = None) -> Demand:
-    """Return what a step of a stage asks of the prior, at any progress.
+def demands_of(stage: StageConfig, layout: Layout | None = None) -> list[Demand]:
+    """Return what the rules of a stage ask of the prior, one after another, at any progress.
 
-    All codings are counted for a rule that does not say which it needs.
+    All codings are counted for a rule that does not say which it needs. Where one of several rules
+    learns on a second model, that is in memory while the others judge.
 
     Raises:
-        InputError: its guidance is unknown, or one of its settings is wrong.
+        InputError: a rule is unknown, or one of its settings is wrong.
     """
-    config = components.find("guidance", stage.guidance).config
+    demands = [_demand_of(rule, stage, layout) for rule in stage.rules.values()]
+    second = next((d.learned_model for d in demands if d.learned_model is not None), None)
+    return [d if d.lora is not None else replace(d, learned_model=second) for d in demands]
+
+
+def _demand_of(rule: Plain, stage: StageConfig, layout: Layout | None) -> Demand:
+    config = components.find("guidance", rule).config
     prompts = 1 if layout is None else stage.passes.most_prompts(len(layout))
     codings: tuple[Coding, ...] = getattr(config, "codings", CODINGS)
     if is_latent(stage.representation["name"]):

@@ -41,20 +41,38 @@ def check_prior(name: str, config: StageConfig, prior: Traits) -> None:
 
     Raises:
         InputError: its views are no whole groups, its latents or a second model's are not the
-            prior's, or it asks for what the prior cannot look at.
+            prior's, it names several second models, or asks for what the prior cannot look at.
     """
     check_groups(name, config, prior)
-    sees = config.guidance.get("sees")
-    if sees is not None and prior.latent_channels is not None:
-        check_sees(sees, prior.name, prior.latent_channels)
+    for rule in config.rules.values():
+        sees = rule.get("sees")
+        if sees is not None and prior.latent_channels is not None:
+            check_sees(sees, prior.name, prior.latent_channels)
     if is_latent(config.representation["name"]):
         part = components.find("representations", config.representation)
         check_latent_shape(name, part.module.build(part.config, torch.Generator()), prior)
     if prior.family is not None:
         check_hooks(prior.family, prior.name, [each.model for each in config.controls], None)
-    second = config.guidance.get("learned_model")
+    second = second_model(name, config)
     if second is not None:
         check_latents(prior, foreseen(PriorConfig(second, image_size=prior.image_size)))
+
+
+def second_model(name: str, config: StageConfig) -> str | None:
+    """Return the model beside the prior whose network learns in the stage `name`, if there is one.
+
+    Raises:
+        InputError: its rules name several.
+    """
+    rules = config.rules.values()
+    named = [model for rule in rules if (model := rule.get("learned_model")) is not None]
+    if len(set(named)) > 1:
+        raise InputError(
+            f"the rules of stage {name!r} learn on {' and '.join(dict.fromkeys(named))}, and a "
+            "stage has one second model.",
+            "name the same learned_model in all of them, or leave it out.",
+        )
+    return named[0] if named else None
 
 
 def check_groups(name: str, config: StageConfig, prior: Traits) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dreamlab.core.cameras import CameraRanges
+from dreamlab.core.config import Plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF
 from dreamlab.core.schedules import Scalar
@@ -96,7 +97,7 @@ class StageConfig:
     steps: int
     """Number of optimiser steps."""
     guidance: dict[str, Any]
-    """Guidance: its file's `name` and its settings."""
+    """Guidance: its file's `name` and its settings; a `sum` has several rules."""
     representation: dict[str, Any] = field(default_factory=lambda: {"name": "hashgrid"})
     """Representation: its file's `name` and its settings."""
     renderer: dict[str, Any] = field(default_factory=lambda: {"name": "volume"})
@@ -165,6 +166,11 @@ class StageConfig:
         return next(fitting, self.milestones[-1]).size
 
     @property
+    def rules(self) -> dict[str, Plain]:
+        """Settings of the single rules of the guidance, by their dotted path below the stage."""
+        return components.rules_in(self.guidance)
+
+    @property
     def needs_normals(self) -> bool:
         """Whether renders must have normals, whatever the guidance is."""
         shows_normals = any(control.sees == "normal" for control in self.controls)
@@ -174,8 +180,9 @@ class StageConfig:
         """Spell out all defaults of the components.
 
         Raises:
-            InputError: a component or one of its settings is unknown or wrong, or a ControlNet
-                cannot be; `where` is the dotted path of this stage, for the message.
+            InputError: a component or one of its settings is unknown or wrong, a sum has no rules,
+                or a ControlNet cannot be; `where` is the dotted path of this stage, for the
+                message.
         """
         prefix = f"{where}." if where else ""
         check_controls(self.controls, f"{prefix}controls")
@@ -187,6 +194,12 @@ class StageConfig:
         start_from = self.start_from
         if start_from not in (None, PREVIOUS):
             start_from = str(Path(start_from).expanduser().absolute())
+        guidance = components.find("guidance", self.guidance, f"{prefix}guidance").plain
+        if not components.rules_in(guidance):
+            raise InputError(
+                f"{prefix}guidance is a sum without rules.",
+                f"name some: {prefix}guidance.rules={{colors: {{name: sds}}}}.",
+            )
         return replace(
             self,
             start_from=start_from,
@@ -194,5 +207,5 @@ class StageConfig:
                 "representations", self.representation, f"{prefix}representation"
             ).plain,
             renderer=components.find("renderers", self.renderer, f"{prefix}renderer").plain,
-            guidance=components.find("guidance", self.guidance, f"{prefix}guidance").plain,
+            guidance=guidance,
         )

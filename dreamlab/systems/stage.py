@@ -33,6 +33,7 @@ from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
 from dreamlab.guidance.pixel_weights import weigh_gradients
+from dreamlab.guidance.sum import rules_of
 from dreamlab.renderers.pbr import check_material
 from dreamlab.renderers.shading import Shading, sample_shading, unlit
 from dreamlab.representations.composed import compose
@@ -158,7 +159,7 @@ class Stage:
         Raises:
             InputError: the stage holds latents, of which there is no picture to encode.
         """
-        if not isinstance(self.guidance, Comparing):
+        if not any(isinstance(rule, Comparing) for rule in rules_of(self.guidance).values()):
             return
         if isinstance(self.representation, Latent):
             name = self.parts["representation"].name
@@ -357,8 +358,7 @@ class Stage:
     def state(self) -> dict[str, Tensor]:
         """Return all tensors that the stage's future depends on, except the optimiser's."""
         states = {part: module.state_dict() for part, module in self._modules.items()}
-        if isinstance(self.guidance, Learning):
-            states["guidance"] = self.guidance.state()
+        states |= {part: rule.state() for part, rule in self._learning.items()}
         return {
             f"{part}.{name}": tensor
             for part, state in states.items()
@@ -367,7 +367,17 @@ class Stage:
 
     def learned_parameters(self) -> list[nn.Parameter]:
         """Return what the guidance trains by itself; usually nothing."""
-        return self.guidance.parameters() if isinstance(self.guidance, Learning) else []
+        return [p for rule in self._learning.values() for p in rule.parameters()]
+
+    @property
+    def _learning(self) -> dict[str, Learning]:
+        """The rules that learn, by the part of the state that is theirs."""
+        rules = rules_of(self.guidance).items()
+        return {
+            f"guidance.{name}" if name else "guidance": rule
+            for name, rule in rules
+            if isinstance(rule, Learning)
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `state` returned; names of other parts are ignored.
@@ -377,8 +387,8 @@ class Stage:
         """
         for part, module in self._modules.items():
             self.load_part(part, module, _part_of(tensors, part))
-        if isinstance(self.guidance, Learning):
-            self.guidance.load_state(_part_of(tensors, "guidance"))
+        for part, rule in self._learning.items():
+            rule.load_state(_part_of(tensors, part))
 
     def set_progress(self, progress: float) -> None:
         """Move the schedules inside all particles to `progress`."""

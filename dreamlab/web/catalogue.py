@@ -19,7 +19,7 @@ def all_recipes() -> tuple[RecipeView, ...]:
 def _view(name: str, recipe: RecipeFile) -> RecipeView:
     def names(part: str) -> str:
         stages: list[Plain] = [DEFAULT_STAGE | stage for stage in recipe.stages.values()]
-        return " → ".join(stage.get(part, {}).get("name", "") for stage in stages)
+        return " → ".join(_name(stage.get(part, {})) for stage in stages)
 
     return RecipeView(
         name=name,
@@ -30,3 +30,9 @@ def _view(name: str, recipe: RecipeFile) -> RecipeView:
         needs=dict(recipe.cost),
         qualities=list(QUALITIES),
     )
+
+
+def _name(component: Plain) -> str:
+    """Name a component; a sum by its rules."""
+    rules = component.get("rules", {}).values()
+    return " + ".join(map(_name, rules)) or component.get("name", "")

@@ -35,7 +35,7 @@ def test_what_fits_is_taken_by_its_settings_and_what_does_not_says_why(parts):
         if not option.why_not:
             config = load_recipe("toybox-image", "draft", overrides, prompt=PROMPT)
             assert config.stages[stage].guidance["name"] == option.name
-    assert [option.name for option in about.options if option.why_not] == ["dds"]
+    assert [option.name for option in about.options if option.why_not] == ["dds", "sum"]
 
 
 def prior_of(recipe: str, *overrides: str) -> tuple[Part, dict[str, Option]]:
@@ -72,12 +72,23 @@ def test_what_a_prior_brings_goes_with_it_and_what_the_user_set_stays():
     assert options["mvdream"].settings == {"prior.model": "mvdream"}
 
 
+def test_what_is_chosen_is_tried_with_the_settings_that_it_has():
+    guidance = "stages.image.guidance"
+    chosen = (f"{guidance}.name=sum", f"{guidance}.rules={{colors: {{name: sds}}}}")
+    *_, rule = list_parts("toybox-image", "draft", chosen)
+    options = {option.name: option for option in rule.options}
+    assert rule.chosen == "sum" and not options["sum"].why_not and not options["csd"].why_not
+    *_, rule = list_parts("toybox-image", "draft")
+    options = {option.name: option for option in rule.options}
+    assert "a sum without rules" in options["sum"].why_not and "rules=" in options["sum"].fix
+
+
 def test_components_are_tried_with_the_prior_that_is_chosen():
     chosen = ("prior.model=mvdream", "stages.image.views=4")
     prior, *stages = list_parts("toybox-image", "draft", chosen)
     assert prior.chosen == "mvdream"  # it does not fit, and can be exchanged here all the same
     for part in stages:
-        refused = [each.why_not for each in part.options if each.name != "dds"]
+        refused = [each.why_not for each in part.options if each.name not in ("dds", "sum")]
         assert refused and all(why.startswith("mvdream judges 4 views") for why in refused)
 
 

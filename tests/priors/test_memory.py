@@ -14,7 +14,7 @@ from toy_run import toy_stage
 
 from dreamlab.core.errors import InputError
 from dreamlab.guidance import vsd
-from dreamlab.guidance.base import Guidance
+from dreamlab.guidance.base import Guidance, GuidanceOutput
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.encoder_gradient import (
     EncoderGradient,
@@ -22,6 +22,7 @@ from dreamlab.guidance.encoder_gradient import (
     with_linear_backward,
 )
 from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.guidance.sum import Sum
 from dreamlab.priors import load as loading
 from dreamlab.priors import memory
 from dreamlab.priors.diffusion import DiffusionPrior
@@ -43,7 +44,7 @@ from dreamlab.renderers.flat import FlatRenderer
 from dreamlab.renderers.shading import unlit
 from dreamlab.representations import latent_image
 from dreamlab.systems.components import find
-from dreamlab.systems.prior import demand_of
+from dreamlab.systems.prior import demands_of
 
 VIEWS = 3
 
@@ -167,13 +168,37 @@ def test_what_a_rule_encodes_and_decodes_is_counted_as_it_does_that(
 ):
     real, twin = pair
     stage = toy_stage(guidance=RULES[rule], views=VIEWS, encoder_gradient=way)
-    counted = step_bytes(twin, demand_of(stage))
+    (demand,) = demands_of(stage)
+    counted = step_bytes(twin, demand)
     found = find("guidance", RULES[rule])
     seen = with_linear_backward(real) if way == "linear" else real
     built = found.module.build(found.config, seen, prompts_of(real))
     if isinstance(built, Comparing):
         built.compare_with(prompts_of(real))
     assert counted == pytest.approx(peak_of(built, real), rel=0.05)
+
+
+def test_the_rules_of_a_sum_take_turns_so_it_needs_what_its_largest_rule_needs(
+    pair: tuple[DiffusionPrior, DiffusionPrior],
+):
+    real, twin = pair
+    rules = {"colors": RULES["sds"], "normals": {"name": "sds", "sees": "normal"}}
+    stage = toy_stage(guidance={"name": "sum", "rules": rules}, views=VIEWS)
+    counted = [step_bytes(twin, demand) for demand in demands_of(stage)]
+
+    def built(settings: dict[str, Any]) -> Guidance:
+        found = find("guidance", settings)
+        return found.module.build(found.config, real, prompts_of(real))
+
+    total = Sum({name: built(settings) for name, settings in rules.items()}, real)
+    assert max(counted) == pytest.approx(peak_of(total, real), rel=0.05)
+
+    def at_once(*given: Any) -> GuidanceOutput:
+        return GuidanceOutput(
+            torch.stack([rule(*given).loss for rule in total.rules.values()]).sum()
+        )
+
+    assert peak_of(at_once, real) > 1.2 * max(counted), "two graphs of the encoder would not fit"
 
 
 @pytest.mark.parametrize("weights", [{}, pytest.param(PIXELS, marks=pytest.mark.slow)])
@@ -198,7 +223,8 @@ def test_latents_that_are_optimised_are_counted_with_the_decoder_that_shows_them
     with fused_attention(), LiveBytes() as live:
         render = FlatRenderer(image)(cameras, side, side, shading=unlit(cameras), training=True)
         rule(render, cameras, 0.5, torch.Generator().manual_seed(0)).loss.backward()
-    assert step_bytes(twin, demand_of(stage)) == pytest.approx(live.peak, rel=0.05)
+    (demand,) = demands_of(stage)
+    assert step_bytes(twin, demand) == pytest.approx(live.peak, rel=0.05)
 
 
 def prompts_of(prior: DiffusionPrior) -> Prompts:

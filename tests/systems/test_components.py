@@ -11,9 +11,10 @@ from toy_run import BallPrior
 from dreamlab.core.config import field_docs
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import Representation
+from dreamlab.guidance import sds
 from dreamlab.guidance.base import Guidance
 from dreamlab.guidance.prompts import PromptConfig, Prompts
-from dreamlab.systems.components import Kind, available, find
+from dreamlab.systems.components import SUM, Kind, available, find
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ALL = [(kind, name) for kind in KINDS for name in available(kind)]
@@ -64,7 +65,10 @@ def test_a_guidance_satisfies_its_protocol(name: str) -> None:
     component = find("guidance", {"name": name})
     prior = BallPrior()
     prompts = Prompts.encode(prior, "a ball", "", PromptConfig())
-    assert isinstance(component.module.build(component.config, prior, prompts), Guidance)
+    given = (prior, prompts)
+    if name == SUM:
+        given = ({"only": sds.build(sds.Config(), prior, prompts)}, prior)
+    assert isinstance(component.module.build(component.config, *given), Guidance)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -1,5 +1,7 @@
 """What the prior of a run is loaded with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy_run import BallPrior, toy_stage
@@ -10,7 +12,7 @@ from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig
 from dreamlab.systems import prior as loading
 from dreamlab.systems.passes import PassConfig
-from dreamlab.systems.prior import demand_of, load_for_stages
+from dreamlab.systems.prior import demands_of, load_for_stages
 
 SIZE = (0.5, 0.5, 0.5)
 PLACES = zip("abc", (-0.5, 0.0, 0.5), strict=True)
@@ -18,22 +20,31 @@ THREE = Layout(tuple(Box(text, (0.0, y, 0.0), SIZE) for text, y in PLACES))
 
 
 def test_a_stage_demands_the_rows_of_its_rule_for_all_of_its_views():
-    assert demand_of(toy_stage(views=3)) == Demand(3, 2)
+    assert demands_of(toy_stage(views=3)) == [Demand(3, 2)]
     nfsd = toy_stage(guidance={"name": "nfsd"}, prompts={"view": "perp_neg"})
-    assert demand_of(nfsd) == Demand(2, 3 + 2)
+    assert demands_of(nfsd) == [Demand(2, 3 + 2)]
     lora = {"rank": 8}
     vsd = toy_stage(guidance={"name": "vsd", "lora": lora, "learned_model": "sd15"})
-    assert demand_of(vsd) == Demand(2, 2, LoraConfig(rank=8), "sd15")
+    assert demands_of(vsd) == [Demand(2, 2, LoraConfig(rank=8), "sd15")]
+
+
+def test_rules_of_a_sum_demand_what_they_do_alone_beside_the_second_model_of_any_of_them():
+    vsd = {"name": "vsd", "learned_model": "sd15"}
+    rules = {"a": {"name": "nfsd"}, "b": vsd, "c": {"name": "sdedit"}}
+    alone = [demands_of(toy_stage(guidance=rule))[0] for rule in rules.values()]
+    together = demands_of(toy_stage(guidance={"name": "sum", "rules": rules}))
+    assert together == [replace(demand, learned_model="sd15") for demand in alone]
+    assert together[1] == alone[1] and together[0].lora is None
 
 
 def test_a_stage_demands_the_codings_of_its_rule_and_of_its_way_back():
     hifa = {"name": "sds", "image_weight": {"from": 0, "to": 0.01}}
-    assert demand_of(toy_stage(guidance=hifa)).codings == ("encode", "back", "decode")
+    assert demands_of(toy_stage(guidance=hifa))[0].codings == ("encode", "back", "decode")
     linear = toy_stage(guidance=hifa, encoder_gradient="linear")
-    assert demand_of(linear).codings == ("encode", "decode")
-    assert demand_of(toy_stage(guidance={"name": "sdedit"})).codings == ("encode", "decode")
+    assert demands_of(linear)[0].codings == ("encode", "decode")
+    assert demands_of(toy_stage(guidance={"name": "sdedit"}))[0].codings == ("encode", "decode")
     latents = toy_stage(representation={"name": "latent_image"}, guidance=hifa)
-    assert demand_of(latents).codings == ("decode", "show")
+    assert demands_of(latents)[0].codings == ("decode", "show")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +58,7 @@ def test_a_stage_demands_the_codings_of_its_rule_and_of_its_way_back():
 )
 def test_a_layout_adds_the_prompts_that_share_a_view(passes: dict[str, int], prompts: int):
     assert PassConfig(**passes).most_prompts(3) == prompts
-    assert demand_of(toy_stage(passes=passes), THREE) == Demand(2, prompts + 1)
+    assert demands_of(toy_stage(passes=passes), THREE) == [Demand(2, prompts + 1)]
 
 
 def test_the_prior_gets_the_controlnets_and_the_demands_of_all_stages(

@@ -40,6 +40,14 @@ RULES: dict[str, dict[str, Any]] = {
     "vsd": {"name": "vsd", "learning_rate": 1e-3},
     "hifa": {"name": "sds", "image_weight": 0.01},
     "pgc": {"name": "sds"},
+    "sum": {
+        "name": "sum",
+        "rules": {
+            "learned": {"name": "vsd", "learning_rate": 1e-3},
+            "compared": {"name": "dds", "reference_prompt": "ugly", "latent_weight": 0.5},
+            "edited": {"name": "sdedit", "num_steps": 10},
+        },
+    },
 }
 BESIDE: dict[str, dict[str, Any]] = {"pgc": {"pixel_gradient": {"policy": "norm2", "rgb": 0.1}}}
 """Settings of the stage."""

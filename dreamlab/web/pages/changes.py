@@ -22,14 +22,16 @@ FIXED = ("recipe", "quality", "version")
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Plain:
     """Return the settings of `after` that differ from `before`, by dotted key.
 
-    A schedule that takes the place of a number is one value.
+    A schedule that takes the place of a number is one value. A component that takes the place of
+    another has settings of its own, so none of the other's is missed.
 
     Raises:
         InputError: a setting was removed; every one needs a value.
     """
     found: Plain = {}
+    is_another = "name" in after and after["name"] != before.get("name")
     gone = [f"{path}{key}" for key in before if key not in after]
-    if gone:
+    if gone and not is_another:
         raise InputError(f"{gone[0]!r} is missing.", "give it a value; settings have no gaps.")
     for key, value in after.items():
         place = f"{path}{key}"

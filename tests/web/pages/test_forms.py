@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
+import yaml
 
 from dreamlab.core.errors import InputError
 from dreamlab.jobs import lock
@@ -70,6 +71,26 @@ def test_an_edited_file_becomes_fields_and_changed_settings(service):
     assert seed == 8 and settings == {"export.max_faces": 9000}
     again = form_rules.see(service, *FORM[:4], seed, settings)
     assert again.yaml and again.yaml.splitlines() == changed.splitlines()
+
+
+def test_a_rule_becomes_a_sum_of_rules_in_the_edited_file_and_its_settings_have_fields(service):
+    form = ("a red mushroom", "", "toybox-image", "draft", 3)
+    config = yaml.safe_load(form_rules.see(service, *form, {}).yaml)
+    guidance = config["stages"]["image"]["guidance"]
+    rules = {"colors": guidance, "detail": {"name": "csd", "latent_weight": 0.1}}
+    config["stages"]["image"]["guidance"] = {"name": "sum", "rules": rules}
+    *_, settings = form_rules.edited(service, yaml.safe_dump(config), *form, {})
+    key = "stages.image.guidance"
+    assert settings == {f"{key}.name": "sum", f"{key}.rules": rules}
+    seen = form_rules.see(service, *form, settings)
+    assert seen.is_ready and f"{key}.rules=" in seen.command
+    found = yaml.safe_load(seen.yaml)["stages"]["image"]["guidance"]["rules"]
+    assert found["colors"] == guidance and found["detail"]["latent_weight"] == 0.1
+    *_, rule = service.parts("toybox-image", "draft", settings, "a red mushroom")
+    assert rule.part == "guidance" and rule.chosen == "sum"
+    assert 'value="sum" ' in method.form([rule]) and 'role="alert"' not in method.form([rule])
+    shown = settings_form.form(service.settings("pgc", "draft"), {})
+    assert 'data-key="stages.mesh.guidance.rules.normals.guidance_scale"' in shown
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "seed: ${oc.env:HOME}", "prompt: a ball"])

@@ -106,6 +106,16 @@ def test_a_schedule_in_the_place_of_a_number_is_one_change():
 def test_a_removed_setting_and_another_recipe_are_refused():
     with pytest.raises(InputError, match=r"a\.b"):
         differences({"a": {"b": 1}}, {"a": {}})
+    with pytest.raises(InputError, match=r"a\.name"):
+        differences({"a": {"name": "sds"}}, {"a": {}})
+
+
+def test_another_component_misses_no_setting_of_the_one_before():
+    before = {"rule": {"name": "sds", "sees": "rgb", "guidance_scale": 8}}
+    rules = {"colors": {"name": "sds"}}
+    for after in ({"name": "csd", "sees": "rgb", "scale": 2}, {"name": "sum", "rules": rules}):
+        changed = {f"rule.{key}": value for key, value in after.items() if key != "sees"}
+        assert differences(before, {"rule": after}) == changed
     with pytest.raises(InputError, match="recipe"):
         split_about({"recipe": "toybox-nerf"})
     assert split_about({"seed": 3, "a.b": 1}) == ({"seed": 3}, {"a.b": 1})

@@ -50,6 +50,11 @@ def percent(page) -> int:
     return int(page.locator(".phases").get_attribute("aria-valuenow"))
 
 
+def address(page) -> str:
+    """Return the page's address as it is now; `page.url` misses what is put behind its #."""
+    return page.evaluate("location.href")
+
+
 def wait_until(claim, seconds: float = LIMIT / 1000) -> None:
     end = time.monotonic() + seconds
     while not claim():
@@ -352,12 +357,21 @@ def test_the_machine_is_examined_from_the_page(open_page):
     assert page.locator("#doctor").get_by_text("torch", exact=True).first.is_visible()
 
 
+def test_a_prompt_that_is_pasted_is_looked_at(open_page):
+    page = open_page()
+    page.locator(".setting").first.wait_for(state="attached")
+    page.locator("#prompt textarea").focus()
+    page.keyboard.insert_text("a red mushroom")  # as pasting does, without a key
+    page.locator("#generate-button:not([disabled])").wait_for()
+    wait_until(lambda: "mushroom" in address(page))
+
+
 def test_rows_that_are_typed_outlive_a_refresh(open_page):
     page = open_page("batch")
     page.get_by_label("CSV").check()
     rows = "prompt,seed\na red ball & a cone #1,3\n"
     page.locator("#rows textarea").fill(rows)
-    wait_until(lambda: "cone" in page.url and "csv" in page.url)
+    wait_until(lambda: "cone" in address(page) and "csv" in address(page))
     page.reload()
     wait_until(lambda: page.locator("#rows textarea").input_value() == rows)
     assert page.get_by_label("CSV").is_checked()

@@ -25,6 +25,7 @@ SLOW = {
     "prolificdreamer",
     "sd3-rfds",
     "sdi",
+    "toybox-fantasia3d",
     "toybox-hifa",
     "toybox-luciddreamer",
     "toybox-pgc",
@@ -33,6 +34,7 @@ SLOW = {
 }
 TWINS = {
     "toybox-csd",
+    "toybox-fantasia3d",
     "toybox-hifa",
     "toybox-luciddreamer",
     "toybox-pgc",

@@ -95,7 +95,8 @@ class _Page:
         form, typed = [self.text, self.kind, self.upload], [self.text, self.kind]
         on_load(None, typed, typed, js=RECALL)
         for field in typed:
-            field.input(None, typed, None, js=REMEMBER)
+            # `change`: `input` of a text tells of keys alone, not of what is pasted
+            field.change(None, typed, None, js=REMEMBER)
         self.check.click(
             self.look,
             form,

@@ -163,8 +163,9 @@ class _Page:
     def wire(self) -> None:
         """Say what follows on what; every change of the form is looked at."""
         for field in (self.prompt, self.negative, self.seed):
-            field.input(None, self.form, None, js=REMEMBER)
-            field.input(self.look, self.form, self._seen, **LAST)
+            # `change`: `input` of a text tells of keys alone, not of what is pasted or dictated
+            field.change(None, self.form, None, js=REMEMBER)
+            field.change(self.look, self.form, self._seen, **LAST)
         # `input`, not `change`: a form that is filled in from a run keeps its settings
         outputs = [self.about, self.cards, self.settings, self.chosen, self.changed]
         taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **LAST)

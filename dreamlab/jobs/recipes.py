@@ -213,11 +213,13 @@ def with_parts(settings: Plain, chosen: Mapping[str, Any]) -> Plain:
     Raises:
         InputError: there is no such component.
     """
-    stages = dict(settings.get("stages") or {})
-    wanted = chosen.get("stages")
-    for name, stage in wanted.items() if isinstance(wanted, Mapping) else ():
+    given, wanted = settings.get("stages"), chosen.get("stages")
+    if not isinstance(given, Mapping) or not isinstance(wanted, Mapping):
+        return dict(settings)  # what is wrong with them is said when the settings are built
+    stages = dict(given)
+    for name, stage in wanted.items():
         if not isinstance(stages.get(name), Mapping) or not isinstance(stage, Mapping):
-            continue  # what is wrong with it is said when the settings are built
+            continue
         for part, kind in components.KINDS.items():
             old, new = stages[name].get(part, {}), stage.get(part)
             if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dreamlab.core.config import build, load_yaml, to_plain
@@ -167,6 +167,8 @@ def paths(tree: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [*((*prefix, key) for key in tree), *inner]
 
 
+@example(("stages",), True)
+@example(("stages",), "sds")
 @settings(FUZZ, max_examples=50)
 @given(st.sampled_from(paths(PLAIN)), LEAVES | st.just("delete") | st.just("misspell"))
 def test_a_configuration_with_any_key_changed_builds_or_is_refused(tmp_path_factory, path, value):

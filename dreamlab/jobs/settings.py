@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,7 +28,7 @@ class Setting:
     key: str
     """Dotted path."""
     value: Any
-    """Plain value in the recipe."""
+    """Plain value in the recipe, beside overrides."""
     doc: str
     """What it is."""
     type: str = "text"
@@ -38,20 +38,46 @@ class Setting:
 
 
 def list_settings(
-    recipe: str = DEFAULT_RECIPE, quality: str = "standard", prefix: str = ""
+    recipe: str = DEFAULT_RECIPE,
+    quality: str = "standard",
+    prefix: str = "",
+    *,
+    prompt: str = SAMPLE_PROMPT,
+    overrides: Sequence[str] = (),
 ) -> list[Setting]:
     """List the settings of a recipe whose key is `prefix` or lies below it.
 
+    Args:
+        recipe: a recipe of `list_recipes()`, or the path of a .yaml file.
+        quality: draft, standard or high.
+        prefix: of dotted keys; all if empty.
+        prompt: one that tells of several things may have other values (`with_layout`).
+        overrides: `key=value`; another component has other settings.
+
     Raises:
-        InputError: there is no such recipe or quality, or no key begins with `prefix`.
+        InputError: there is no such recipe or quality, the prompt or an override is refused, or no
+            key begins with `prefix`.
     """
-    config = load_recipe(recipe, quality, prompt=SAMPLE_PROMPT)
+    config = load_recipe(recipe, quality, overrides, prompt=prompt, check_prior=False)
     everything = [setting for setting in _walk(config, "") if setting.key not in FIXED]
     found = [s for s in everything if f"{s.key}.".startswith(f"{prefix}." if prefix else "")]
     if not found:
         parents = {s.key for s in everything} | {s.key.rpartition(".")[0] for s in everything}
         raise InputError(f"no setting is called {prefix!r}.", nearest(prefix, parents - {""}))
     return found
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some changed settings on which it depends what settings there are.
+
+    Args:
+        settings: dotted key to plain value.
+    """
+    return {
+        key: value
+        for key, value in settings.items()
+        if key.endswith((".name", ".rules")) or key.startswith("layout") or key == "prior.model"
+    }
 
 
 def _walk(value: Any, path: str) -> Iterator[Setting]:

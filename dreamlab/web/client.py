@@ -119,9 +119,12 @@ class Client:
         """List the recipes."""
         return [RecipeView(**recipe) for recipe in self._json("GET", "/recipes")]
 
-    def settings(self, recipe: str, quality: str | None = None) -> list[SettingView]:
-        """List the settings of a recipe."""
-        query = {"quality": quality} if quality else {}
+    def settings(
+        self, recipe: str, quality: str | None = None, prompt: str | None = None
+    ) -> list[SettingView]:
+        """List the settings of a recipe; for a prompt of several things some defaults differ."""
+        given = {"quality": quality, "prompt": prompt}
+        query = {key: value for key, value in given.items() if value}
         found = self._json("GET", f"/recipes/{quote(recipe, safe='')}/settings", query=query)
         return [SettingView(**setting) for setting in found]
 

@@ -8,6 +8,7 @@ process, see `jobs.queue.desk`.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
@@ -246,16 +247,23 @@ class Service:
         """List the recipes that come with dreamlab."""
         return list(all_recipes())
 
-    def settings(self, recipe: str, quality: str | None = None) -> list[SettingView]:
-        """List the settings of a recipe.
+    def settings(
+        self,
+        recipe: str,
+        quality: str | None = None,
+        prompt: str | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[SettingView]:
+        """List the settings of a recipe, for a prompt and beside changed ones; see `Desk.settings`.
 
         Raises:
             NotFoundError: there is no such recipe.
-            InputError: there is no such quality.
+            InputError: there is no such quality, or the prompt or a setting is refused.
         """
         if recipe not in {each.name for each in all_recipes()}:
             raise NotFoundError(f"there is no recipe {recipe[:80]!r}.", "see the list of recipes.")
-        return [SettingView(**setting) for setting in self.desk.settings(recipe, quality)]
+        found = self.desk.settings(recipe, quality, prompt, settings)
+        return [SettingView(**setting) for setting in found]
 
     def parts(
         self, recipe: str, quality: str, settings: Mapping[str, Any], prompt: str

@@ -163,6 +163,29 @@ def test_another_part_and_boxes_are_settings_of_the_command(server, open_page):
     assert page.locator("#prompt textarea").input_value() == "a red mushroom next to a blue car"
 
 
+def test_settings_are_those_of_the_chosen_rule_and_of_the_prompt(server, open_page):
+    page = open_page()
+    page.locator("#prompt textarea").fill("a red mushroom")
+    key = "stages.gaussians.guidance"
+    page.locator(f'[data-key="{key}.guidance_scale"]').wait_for(state="attached", timeout=LIMIT)
+    share = page.locator('[data-key="stages.mesh.semantic.scene_share"]')
+    alone = share.input_value()
+    page.locator("#prompt textarea").fill("a red mushroom next to a blue car")
+    wait_until(lambda: share.input_value() not in (alone, ""))
+    page.locator(".setting-search").fill("guidance.name")
+    page.locator(f'[data-key="{key}.name"]').select_option("csd")
+    page.get_by_text(f"{key}.name=csd", exact=True).wait_for()
+    scale = page.locator(f'[data-key="{key}.scale"]')
+    scale.wait_for(timeout=LIMIT)  # its stage is open
+    scale.fill("4")
+    page.keyboard.press("Tab")
+    page.get_by_text(f"{key}.scale=4", exact=True).wait_for()
+    page.locator(f'[data-key="{key}.name"]').select_option("sds")
+    page.locator(f'[data-key="{key}.guidance_scale"]').wait_for(timeout=LIMIT)
+    assert not page.locator(f'[data-key="{key}.scale"]').count()
+    page.locator("#changed .chip").first.wait_for(state="detached")
+
+
 def test_a_prior_of_several_views_is_chosen_and_brings_them(server, open_page):
     page = open_page()
     page.get_by_role("tab", name="Method").click()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dreamlab.core.errors import DreamlabError, ExitCode, InputError, MissingError
@@ -76,13 +77,26 @@ class Desk:
         """
         self._ask("export", name=name, settings=dict(settings))
 
-    def settings(self, recipe: str, quality: str | None = None) -> list[dict[str, Any]]:
+    def settings(
+        self,
+        recipe: str,
+        quality: str | None = None,
+        prompt: str | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[dict[str, Any]]:
         """List the settings of a recipe: key, type, choices, default, doc.
 
+        Args:
+            recipe: its name.
+            quality: whose defaults are told; those of standard if not given.
+            prompt: of several things may have other defaults.
+            settings: changed ones; components that they name have settings of their own.
+
         Raises:
-            InputError: no such recipe or quality.
+            InputError: no such recipe or quality, or the prompt or a setting is refused.
         """
-        return self._ask("settings", recipe=recipe, quality=quality)
+        asked = {"recipe": recipe, "quality": quality, "prompt": prompt}
+        return self._ask("settings", settings=dict(settings), **asked)
 
     def parts(
         self, recipe: str, quality: str, settings: Mapping[str, Any], prompt: str

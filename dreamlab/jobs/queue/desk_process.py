@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from dreamlab.jobs.layouts.words import layout_of
 from dreamlab.jobs.parts import list_parts
 from dreamlab.jobs.queue import actions, exports
 from dreamlab.jobs.queue.wish import DEFAULT_QUALITY, Changes, Wish
-from dreamlab.jobs.recipes import RunConfig, words_unknown_to_prior
-from dreamlab.jobs.settings import list_settings
+from dreamlab.jobs.recipes import SAMPLE_PROMPT, RunConfig, words_unknown_to_prior
+from dreamlab.jobs.settings import deciding, list_settings
 from dreamlab.priors.load import known_models
 from dreamlab.systems import components
 
@@ -98,11 +99,26 @@ class DeskProcess:
         plan_export(folder, overrides)
         exports.ask(folder, overrides)
 
-    def settings(self, recipe: str, quality: str | None) -> list[dict[str, Any]]:
-        """List the settings of a recipe."""
+    def settings(
+        self, recipe: str, quality: str | None, prompt: str | None, settings: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """List the settings of a recipe, those of components that `settings` names too."""
+        wanted = partial(
+            list_settings, recipe, quality or DEFAULT_QUALITY, prompt=prompt or SAMPLE_PROMPT
+        )
+        overrides = Changes(settings=deciding(settings)).overrides()
+        refuse_models(overrides)
+        found = wanted(overrides=overrides)
+        own = {each.key: each.value for each in wanted()} if overrides else {}
         return [
-            {"key": s.key, "type": s.type, "choices": s.choices, "default": s.value, "doc": s.doc}
-            for s in list_settings(recipe, quality or DEFAULT_QUALITY)
+            {
+                "key": s.key,
+                "type": s.type,
+                "choices": s.choices,
+                "default": own.get(s.key, s.value) if s.key in settings else s.value,
+                "doc": s.doc,
+            }
+            for s in found
         ]
 
     def parts(

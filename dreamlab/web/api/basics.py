@@ -49,9 +49,12 @@ def router(service: Service, at_desk: AtDesk) -> APIRouter:
         quality: Annotated[
             Literal["draft", "standard", "high"] | None, Query(description="Defaults of this one.")
         ] = None,
+        prompt: Annotated[
+            str | None, Query(description="One of several things has some other defaults.")
+        ] = None,
     ) -> Answer:
         """List every setting of a recipe, with its type, its default and what it does."""
-        return Answer(await at_desk(service.settings, name, quality))
+        return Answer(await at_desk(service.settings, name, quality, prompt))
 
     @api.post(
         "/models",

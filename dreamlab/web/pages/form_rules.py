@@ -48,6 +48,8 @@ class Seen:
     """That makes the same run."""
     is_ready: bool
     """Whether it can be queued."""
+    boxes: int | None
+    """Number of boxes of its layout; None if the settings could not be resolved."""
 
 
 def wish_of(
@@ -83,10 +85,11 @@ def see(service: Service, *form: Any) -> Seen:
     try:
         checked = service.check(wish if wish.prompt else replace(wish, prompt=SAMPLE))
     except DreamlabError as error:
-        return Seen(markup.problem(error), "", None, line, False)
+        return Seen(markup.problem(error), "", None, line, False, None)
     verdict = takes(checked.estimate) + boxed(checked.objects) if wish.prompt else NOTHING_YET
     words = unknown(checked.unknown_words)
-    return Seen(verdict, words, checked.config_yaml, line, bool(wish.prompt))
+    boxes = len(checked.objects)
+    return Seen(verdict, words, checked.config_yaml, line, bool(wish.prompt), boxes)
 
 
 def takes(estimate: EstimateView | None) -> str:

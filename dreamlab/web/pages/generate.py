@@ -75,7 +75,7 @@ class _Page:
         """Lay everything out."""
         self.service = service
         self.recipes = {recipe.name: recipe for recipe in service.recipes()}
-        self.quality, self.chosen = held(DEFAULT_QUALITY), held({})
+        self.quality, self.chosen, self.boxes = held(DEFAULT_QUALITY), held({}), held(0)
         html(markup.title("Generate", "A sentence becomes a textured model, on this machine."))
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=3, min_width=320):
@@ -162,30 +162,28 @@ class _Page:
 
     def wire(self) -> None:
         """Say what follows on what; every change of the form is looked at."""
+        told = [self.prompt, self.recipe, self.quality, self.chosen]
         for field in (self.prompt, self.negative, self.seed):
             # `change`: `input` of a text tells of keys alone, not of what is pasted or dictated
             field.change(None, self.form, None, js=REMEMBER)
             field.change(self.look, self.form, self._seen, **LAST)
         # `input`, not `change`: a form that is filled in from a run keeps its settings
         outputs = [self.about, self.cards, self.settings, self.chosen, self.changed]
-        taken = self.recipe.input(self.take_recipe, [self.recipe, self.quality], outputs, **LAST)
+        taken = self.recipe.input(self.take_recipe, told[:3], outputs, **LAST)
         self._then_look(taken)
         outputs = [self.quality, self.settings]
         self._then_look(
-            self.cards.select(self.take_quality, [self.recipe, self.chosen], outputs, **EACH)
+            self.cards.select(self.take_quality, told, outputs, **EACH)
         )
         self._then_look(self.dice.click(_roll, None, self.seed, **QUIET))
-        outputs = [self.chosen, self.changed]
-        which = [self.recipe, self.quality, self.chosen]
-        self._then_look(self.settings.select(self.take_settings, self.chosen, outputs, **EACH))
-        picked = self.method.select(
-            self.take_part, which, [self.chosen, self.changed, self.settings], **EACH
-        )
-        self._then_look(picked)
+        outputs = [self.chosen, self.changed, self.settings]
+        self._then_look(self.settings.select(self.take_settings, told, outputs, **EACH))
+        self._then_look(self.method.select(self.take_part, told, outputs, **EACH))
+        self.boxes.change(self.list_settings, told, self.settings, **LAST)
         for event in self.layout.wire(self.prompt, self.chosen):
             self._then_look(event.then(_changed, self.chosen, self.changed, **QUIET))
-        parts = [self.tab, self.prompt, *which]
-        for field in (self.prompt, self.recipe, self.quality, self.chosen):
+        parts = [self.tab, *told]
+        for field in told:
             field.change(self.list_parts, parts, self.method, **LAST)
         self.tabs.select(_selected, None, self.tab, **EACH).then(
             self.list_parts, parts, self.method, **LAST
@@ -203,12 +201,12 @@ class _Page:
         asked.then(None, self.made, None, js=GO)
         outputs = [*self.form, self.about, self.cards, self.changed, self.active]
         opened = on_load(self.start, None, outputs)
-        self._then_look(opened.then(self.list_settings, which, self.settings, **QUIET))
+        self._then_look(opened.then(self.list_settings, told, self.settings, **QUIET))
         gr.Timer(SECONDS).tick(lambda: _active(self.service), None, self.active, **QUIET)
 
     @property
     def _seen(self) -> list[gr.components.Component]:
-        return [self.verdict, self.words, self.config, self.line, self.make]
+        return [self.verdict, self.words, self.config, self.line, self.make, self.boxes]
 
     def _then_look(self, event: Any) -> None:
         event.then(None, self.form, None, js=REMEMBER)
@@ -219,11 +217,19 @@ class _Page:
         seen = form_rules.see(self.service, *form)
         config = gr.skip() if seen.yaml is None else seen.yaml
         ready = gr.Button(interactive=seen.is_ready)
-        return [seen.verdict, seen.words, config, seen.command, ready]
+        boxes = gr.skip() if seen.boxes is None else seen.boxes
+        return [seen.verdict, seen.words, config, seen.command, ready, boxes]
 
-    def list_settings(self, name: str, level: str, kept: dict[str, Any]) -> str:
-        """Show the fields of all settings."""
-        return settings_form.form(self.service.settings(name, level), kept)
+    def list_settings(
+        self, prompt: str, name: str, level: str, kept: dict[str, Any], opened: str = ""
+    ) -> str:
+        """Show the fields of all settings that such a run has; what is refused is said beside."""
+        told = prompt.strip() or form_rules.SAMPLE
+        try:
+            settings = self.service.settings(name, level, told, kept)
+        except DreamlabError:
+            settings = self.service.settings(name, level)
+        return settings_form.form(settings, kept, opened)
 
     def list_parts(self, tab: str, prompt: str, name: str, level: str, kept: dict[str, Any]) -> Any:
         """Show what each stage could have, if anybody looks: to try it takes seconds."""
@@ -236,34 +242,45 @@ class _Page:
             return markup.problem(error)
 
     def take_part(
-        self, name: str, level: str, kept: dict[str, Any], event: gr.EventData
+        self, prompt: str, name: str, level: str, kept: dict[str, Any], event: gr.EventData
     ) -> list[Any]:
         """Take another component; settings of the one before mean nothing to it."""
         fresh = method.taken(kept, **event._data)
-        return [fresh, _changed(fresh), self.list_settings(name, level, fresh)]
+        return [fresh, _changed(fresh), self.list_settings(prompt, name, level, fresh)]
 
-    def take_recipe(self, name: str, level: str) -> list[Any]:
+    def take_recipe(self, prompt: str, name: str, level: str) -> list[Any]:
         """Take another recipe; settings of the old one may mean nothing to it."""
         recipe = self.recipes[name]
         cards = _cards(self.service, recipe, level)
-        return [_about(recipe), cards, self.list_settings(name, level, {}), {}, ""]
+        return [_about(recipe), cards, self.list_settings(prompt, name, level, {}), {}, ""]
 
-    def take_quality(self, name: str, kept: dict[str, Any], event: gr.EventData) -> list[Any]:
+    def take_quality(
+        self, prompt: str, name: str, _: str, kept: dict[str, Any], event: gr.EventData
+    ) -> list[Any]:
         """Take another quality."""
         level = event._data["value"]
-        return [level, self.list_settings(name, level, kept)]
+        return [level, self.list_settings(prompt, name, level, kept)]
 
     def take_settings(
-        self, kept: dict[str, Any], event: gr.EventData
-    ) -> tuple[dict[str, Any], str]:
+        self, prompt: str, name: str, level: str, kept: dict[str, Any], event: gr.EventData
+    ) -> list[Any]:
         """Take all settings that were changed in their form, or their defaults again."""
         changes = event._data["changes"]
         fresh = {key: value for key, value in kept.items() if key not in changes}
         try:
             fresh |= {key: plain(text) for key, text in changes.items() if text is not None}
         except DreamlabError as error:
-            return kept, markup.problem(error)
-        return fresh, _changed(fresh)
+            return [kept, markup.problem(error), gr.skip()]
+        parts = [
+            key
+            for key in changes
+            if settings_form.is_part(key) and fresh.get(key) != kept.get(key)
+        ]
+        if not parts:
+            return [fresh, _changed(fresh), gr.skip()]
+        fresh = settings_form.without_those_of(parts, fresh)
+        listed = self.list_settings(prompt, name, level, fresh, settings_form.group_of(parts[-1]))
+        return [fresh, _changed(fresh), listed]
 
     def take_word(self, text: str, event: gr.EventData) -> str:
         """Put a word that the model knows in the place of another one."""
@@ -276,7 +293,7 @@ class _Page:
         except DreamlabError as error:
             return [markup.problem(error), *[gr.skip()] * 6]
         note = f"Applied; {len(kept)} setting{'s differ' if len(kept) != 1 else ' differs'}."
-        listed = self.list_settings(form[2], form[3], kept)
+        listed = self.list_settings(fields[0], form[2], form[3], kept)
         return [markup.notice("good", note), *fields, kept, listed, _changed(kept)]
 
     def submit(self, *form: Any) -> tuple[str, str]:

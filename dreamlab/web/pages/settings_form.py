@@ -42,22 +42,45 @@ element.addEventListener('input', (event) => {
 """Runs once, when the page has loaded."""
 
 
-def form(settings: Sequence[SettingView], chosen: Mapping[str, Any]) -> str:
+def group_of(key: str) -> str:
+    """Name the group that a dotted key is shown in; empty if the page has another place for it."""
+    parts = key.split(".")
+    if len(parts) < 2 or parts[0] == "layout":
+        return ""
+    return ".".join(parts[: 2 if parts[0] == "stages" else 1])
+
+
+def is_part(key: str) -> bool:
+    """Tell whether it depends on a dotted key what other settings there are."""
+    return key.endswith(".name")
+
+
+def without_those_of(parts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out settings of the components that were replaced: to others they mean nothing.
+
+    Args:
+        parts: keys of the components that came in their place, see `is_part`.
+        settings: dotted key to plain value.
+    """
+    below = tuple(part.removesuffix("name") for part in parts)
+    return {key: v for key, v in settings.items() if key in parts or not key.startswith(below)}
+
+
+def form(settings: Sequence[SettingView], chosen: Mapping[str, Any], opened: str = "") -> str:
     """Show all settings, those in `chosen` with its values.
 
     Args:
         settings: of the recipe, in order.
         chosen: dotted key to plain value.
+        opened: group that is shown open.
     """
     groups: dict[str, list[str]] = {}
     for setting in settings:
-        parts = setting.key.split(".")
-        if len(parts) < 2:
-            continue  # prompt, seed and the like have their place above
-        group = ".".join(parts[: 2 if parts[0] == "stages" else 1])
-        groups.setdefault(group, []).append(_row(setting, group, chosen))
+        group = group_of(setting.key)
+        if group:
+            groups.setdefault(group, []).append(_row(setting, group, chosen))
     blocks = [
-        '<details class="setting-group">'
+        f'<details class="setting-group"{" open" if name == opened else ""}>'
         f"<summary>{escape(_group_name(name))} <span>{len(rows)}</span></summary>"
         f"{''.join(rows)}</details>"
         for name, rows in groups.items()

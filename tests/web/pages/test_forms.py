@@ -154,6 +154,37 @@ def test_every_setting_has_a_field_with_its_default_and_meaning(service):
     assert html.count("is-changed") == 1
 
 
+def test_defaults_are_those_of_a_prompt_of_several_things(service):
+    def share(*beside):
+        found = service.settings("toybox-mesh", "standard", *beside)
+        return {s.key: s.default for s in found}["stages.fine.semantic.scene_share"]
+
+    assert share(SEVERAL) == 0.3
+    assert share() == share("a cat") == share(SEVERAL, {"layout": None}) != 0.3
+    seen = form_rules.see(service, SEVERAL, "", "toybox-mesh", "standard", 0, {})
+    assert seen.boxes == 2 and "scene_share: 0.3" in seen.yaml
+    assert 'data-key="layout' not in settings_form.form(service.settings("toybox", None, SEVERAL), {})
+
+
+def test_fields_are_those_of_the_rule_that_was_chosen(service):
+    key = "stages.nerf.guidance"
+    kept = {f"{key}.name": "csd", f"{key}.scale": 3, "stages.nerf.steps": 9}
+    found = service.settings("toybox-nerf", "draft", "a cat", kept)
+    default = {setting.key: setting.default for setting in found}
+    assert default[f"{key}.name"] == "sds", "that of the recipe"
+    assert default[f"{key}.scale"] == 1 and default["stages.nerf.steps"] > 9, "as if not changed"
+    assert f"{key}.guidance_scale" not in default
+    html = settings_form.form(found, kept, settings_form.group_of(f"{key}.name"))
+    assert f'data-key="{key}.scale" data-default="1.0" value="3"' in html
+    assert html.count("is-changed") == 3 and html.count("<details") == html.count("<summary") > 1
+    assert html.count('<details class="setting-group" open>') == 1
+    kept[f"{key}.name"] = "vsd"
+    left = settings_form.without_those_of([f"{key}.name"], kept)
+    assert left == {f"{key}.name": "vsd", "stages.nerf.steps": 9}
+    with pytest.raises(InputError, match="cds"):
+        service.settings("toybox-nerf", "draft", "a cat", {f"{key}.name": "cds"})
+
+
 def test_rows_are_checked_and_bad_ones_say_why(service):
     text = "prompt,seed,export.max_faces\na ball,1,900\na cone,x,900\na cone,2,-5\n"
     rows = batch.rows_of(service, text, ".csv", None)
@@ -334,14 +365,14 @@ def test_no_change_of_a_setting_is_lost_where_one_overtakes_another():
 
     def take(kept, **changes):
         event = gr.EventData(None, {"changes": changes})
-        return page.take_settings(kept, event)
+        return page.take_settings("", "toybox", "draft", kept, event)
 
     before = {"layout.boxes": [], "a.steps": 3}
-    first, _ = take(before, **{"a.views": "4"})
-    second, shown = take(before, **{"a.views": "4", "a.steps": None, "b.name": "[1, 2]"})
+    first, *_ = take(before, **{"a.views": "4"})
+    second, shown, _ = take(before, **{"a.views": "4", "a.steps": None, "b.sizes": "[1, 2]"})
     assert first == before | {"a.views": 4}
-    assert second == {"layout.boxes": [], "a.views": 4, "b.name": [1, 2]} and "a.views=4" in shown
-    kept, problem = take(before, **{"a.views": "[1"})
+    assert second == {"layout.boxes": [], "a.views": 4, "b.sizes": [1, 2]} and "a.views=4" in shown
+    kept, problem, _ = take(before, **{"a.views": "[1"})
     assert kept == before and "alert" in problem
 
 

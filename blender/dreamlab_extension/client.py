@@ -21,8 +21,10 @@ MAX_MODEL_BYTES = 64 * 2**20
 CHUNK_BYTES = 1 << 16
 """Read at a time."""
 ANSWER_SECONDS = 15.0
-TRANSFER_SECONDS = 120.0
-"""How long the server may be silent during an answer, and while a file is sent or fetched."""
+LONG_SECONDS = 120.0
+"""How long the server may be silent when it is asked something, and when it has to do something:
+to take or send a file, or to check a wish, for which one that was just started loads its libraries.
+"""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Json = dict[str, Any]
@@ -147,7 +149,7 @@ class Client:
         request = self._request("GET", f"{_job_path(name)}/files/{quote(path)}")
         partial = target.with_name(target.name + ".part")
         try:
-            with self._open(request, TRANSFER_SECONDS) as answer, partial.open("wb") as file:
+            with self._open(request, LONG_SECONDS) as answer, partial.open("wb") as file:
                 while chunk := self._guarded(lambda: answer.read(CHUNK_BYTES)):
                     file.write(chunk)
             os.replace(partial, target)
@@ -171,12 +173,12 @@ class Client:
                 "Simplify the mesh or make its textures smaller.",
             )
         request = self._request("POST", "/models", path.read_bytes(), "model/gltf-binary")
-        return self._read_json(request, TRANSFER_SECONDS)["id"]
+        return self._read_json(request, LONG_SECONDS)["id"]
 
     def _json(self, method: str, path: str, body: Json | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = self._request(method, path, data, "application/json")
-        return self._read_json(request, ANSWER_SECONDS)
+        return self._read_json(request, ANSWER_SECONDS if method == "GET" else LONG_SECONDS)
 
     def _request(
         self, method: str, path: str, data: bytes | None = None, media_type: str = ""
@@ -224,6 +226,11 @@ class Client:
             )
 
     def _silence(self, reason: object) -> ServerError:
+        if isinstance(reason, TimeoutError):
+            return ServerError(
+                f"{self.address} did not answer in time.",
+                "Its machine may be busy: try again later; or correct the address.",
+            )
         return ServerError(
             f"No server answers at {self.address} ({reason}).",
             "Start one with `dreamlab serve`, or correct the address.",

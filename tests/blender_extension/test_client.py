@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import pytest
 from api_double import ApiDouble
@@ -71,6 +72,22 @@ def test_a_model_is_sent_as_it_is_and_a_large_one_is_not(server, tmp_path, monke
     with pytest.raises(ServerError, match="Simplify"):
         Client(server.address).upload_model(path)
     assert len(server.models) == 1
+
+
+def test_a_server_is_given_time_for_what_it_has_to_do_and_a_slow_one_is_not_called_absent(
+    monkeypatch,
+):
+    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(client_module, "LONG_SECONDS", 0.6)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for ask, least in ((client.health, 0.1), (lambda: client.submit(prompt="x"), 0.6)):
+            begin = time.monotonic()
+            with pytest.raises(ServerError, match="in time.*try again") as caught:
+                ask()
+            assert caught.value.may_pass and least <= time.monotonic() - begin < least + 0.5
+    with pytest.raises(ServerError, match="No server answers"):
+        client.health()
 
 
 def test_the_servers_own_words_arrive(server):

@@ -1,6 +1,5 @@
 """Claims about the zip that Blender installs."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,12 +7,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from blender_child import need_blender
 from typer.testing import CliRunner
 
 from dreamlab.cli.main import app
 from dreamlab.core.errors import InputError
 from dreamlab.core.locations import blender_dir
 from dreamlab.core.version import VERSION
+from dreamlab.export.files.blender import interpreter
 from dreamlab.jobs.extension import FOLDER, MANIFEST, read_manifest, write_extension
 
 SOURCE = blender_dir() / FOLDER
@@ -84,11 +85,12 @@ def test_the_parts_without_blender_use_the_standard_library_alone():
 
 @pytest.mark.blender
 def test_blender_itself_finds_nothing_wrong_with_the_zip(tmp_path):
-    spec = importlib.util.find_spec("bpy")
-    if spec is None:
-        pytest.skip("needs the bpy package here")
-    (root,) = spec.submodule_search_locations
-    (tool,) = Path(root).glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
-    command = [sys.executable, str(tool), "validate", str(write_extension(tmp_path))]
+    need_blender()
+    where = "from importlib.util import find_spec; print(find_spec('bpy').origin)"
+    command = [interpreter(), "-c", where]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    root = Path(found).parent
+    (tool,) = root.glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py")
+    command = [interpreter(), str(tool), "validate", str(write_extension(tmp_path))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

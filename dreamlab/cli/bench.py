@@ -47,7 +47,12 @@ def toybench(
         int, typer.Option("--prompts", min=1, help="How many of the 48 prompts to run.")
     ] = 48,
     objects: Annotated[
-        str, typer.Option("--objects", help="any, one, several: which prompts, by their objects.")
+        str,
+        typer.Option(
+            "--objects",
+            help="any, one, several, front (one with a front and a back): which prompts, by "
+            "their objects.",
+        ),
     ] = "any",
     seed: Annotated[int, typer.Option("--seed", help="Of every prompt's run.")] = 0,
     folder: OutputOption = Path("runs/toybench"),

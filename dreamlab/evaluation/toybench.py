@@ -36,7 +36,7 @@ from dreamlab.jobs.recipes import load_recipe
 from dreamlab.priors.toybox.world.truth import true_mesh
 from dreamlab.training.events import Event, Listener
 
-Objects = Literal["any", "one", "several"]
+Objects = Literal["any", "one", "several", "front"]
 MODEL = "model.glb"
 RESULTS = "toybench.json"
 NOT_COMPARED = ("prompts", "objects", "time_limit", "workers")
@@ -54,7 +54,7 @@ class BenchConfig:
     prompts: int = 48
     """How many of the prompts, from the beginning of the list; every beginning is balanced."""
     objects: Objects = "any"
-    """Which of the prompts: those of one object, of several, or all."""
+    """Which of the prompts: all, those of one object, of several, of one with a front and a back."""
     seed: int = 0
     """Of every prompt's run."""
     device: str = "auto"
@@ -79,11 +79,7 @@ class BenchConfig:
     @property
     def numbers(self) -> list[int]:
         """The places in `bench_prompts` of those that are made."""
-        wanted = [
-            number
-            for number, prompt in enumerate(bench_prompts())
-            if self.objects in ("any", "one" if len(prompt.scene.items) == 1 else "several")
-        ]
+        wanted = [n for n, prompt in enumerate(bench_prompts()) if self.objects in kinds(prompt)]
         return wanted[: self.prompts]
 
     @property
@@ -99,6 +95,13 @@ class BenchConfig:
         for name, value in options.items():
             line += [f"--{name}", value]
         return line
+
+
+def kinds(prompt: BenchPrompt) -> set[Objects]:
+    """Return all that `BenchConfig.objects` may say for a prompt to be among them."""
+    several = len(prompt.scene.items) > 1
+    found: set[Objects] = {"any", "several" if several else "one"}
+    return found | ({"front"} if prompt.has_janus_answer else set())
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,11 @@ def test_the_judge_recognises_exported_truths(tmp_path: Path) -> None:
     assert sum(facing.correct for facing in facings) >= 0.8 * len(facings)
 
 
-def test_prompts_can_be_chosen_by_the_number_of_their_objects():
+def test_prompts_can_be_chosen_by_their_objects():
     one, several = (BenchConfig(objects=objects).numbers for objects in ("one", "several"))
     assert sorted(one + several) == list(range(48)) == BenchConfig().numbers
     assert all(" a " in bench_prompts()[number].text for number in several)
     assert BenchConfig(objects="several", prompts=3).numbers == several[:3]
+    prompts, front = bench_prompts(), BenchConfig(objects="front").numbers
+    assert set(front) < set(one) and all(prompts[n].has_janus_answer for n in front)
+    assert len(front) == sum(prompt.has_janus_answer for prompt in prompts)

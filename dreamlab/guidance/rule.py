@@ -97,6 +97,9 @@ class GuidedConfig(RuleConfig):
 
     guidance_scale: Scalar = 7.5
     """s in e_0 + s (e_y - e_0); 1: no guidance."""
+    parallel: Scalar = 1.0
+    """eta, how much is kept of what guidance adds along the clean latents, which saturates colours,
+    in [0, 1]; 1: all of it."""
     cfg_rescale: Scalar = 0.0
     """How far the guided prediction's spread is brought back to the plain one's, in [0, 1]."""
     cfg_rescale_of: Form = "noise"
@@ -104,7 +107,8 @@ class GuidedConfig(RuleConfig):
 
     def __post_init__(self) -> None:
         RuleConfig.__post_init__(self)
-        check_within("cfg_rescale", self.cfg_rescale, 0.0, 1.0)
+        for name in ("parallel", "cfg_rescale"):
+            check_within(name, getattr(self, name), 0.0, 1.0)
 
     @property
     def widest(self) -> tuple[Group, ...]:
@@ -305,13 +309,14 @@ class GuidedRule(Rule[G]):
     """A rule with a guided prediction."""
 
     def guided(self, views: Views, noisy: Latents) -> Latents:
-        """Return eh of `noisy` at the views' times, with the settings' scale and rescaling."""
+        """Return eh of `noisy` at the views' times, with the settings' guidance."""
         return guided_noise(
             self.prior,
             noisy,
             views.t,
             views.conditionings,
             scale=value_at(self.config.guidance_scale, views.progress),
+            parallel=value_at(self.config.parallel, views.progress),
             cfg_rescale=value_at(self.config.cfg_rescale, views.progress),
             cfg_rescale_of=self.config.cfg_rescale_of,
         )

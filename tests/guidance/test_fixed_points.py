@@ -32,9 +32,11 @@ def make(name: str, prior: GaussianPrior, negative: str = "", **options) -> Rule
     return found.module.build(found.config, prior, prompts)
 
 
-def expected_gradient(rule: Rule, color: Tensor, t: float, extra: float | None = None) -> Tensor:
+def expected_gradient(
+    rule: Rule, color: Tensor, t: float, extra: float | None = None, side: int = 2
+) -> Tensor:
     """The rule's gradient on a plain picture, in the mean over the noise: a colour."""
-    z = color[:, None, None].expand(1, 3, 2, 2)
+    z = color[:, None, None].expand(1, 3, side, side)
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
     z, noise = torch.cat([z, z]), torch.cat([noise, -noise])
     more = rule.draw_extra(noise, torch.Generator().manual_seed(0))
@@ -67,6 +69,21 @@ def test_sds_and_rfds_stop_at_the_guided_mean(kind: str, name: str, options: dic
         rule = make(name, prior, "ugly", guidance_scale=scale, **options)
         for t in (0.1, 0.8):
             assert is_attracting(rule, UGLY + scale * (MU - UGLY), t)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_projected_guidance_overshoots_the_less_the_more_of_a_plain_picture_is_colour(kind: str):
+    """At mu it is k^2 / (mu^2 + k^2) of its push, by channel; k = alpha s^2 sigma / V is how much
+    noise the denoised picture keeps."""
+    prior = gaussian(kind)
+    whole, projected = (
+        make("sds", prior, guidance_scale=5.0, parallel=kept) for kept in (1.0, 0.0)
+    )
+    for t in (0.2, 0.6):
+        alpha, sigma, variance, _ = coefficients(prior, t)
+        k = alpha * STD**2 * sigma / variance
+        found = expected_gradient(projected, MU, t, side=64) / expected_gradient(whole, MU, t)
+        torch.testing.assert_close(found, k**2 / (MU**2 + k**2), rtol=0.1, atol=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)

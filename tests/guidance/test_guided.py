@@ -5,7 +5,7 @@ import torch
 from analytic import GaussianPrior, exact_eps
 from guided_views import cameras_at
 
-from dreamlab.guidance.guided import composed_noise, guided_noise, rescale
+from dreamlab.guidance.guided import composed_noise, guided_noise, project, rescale
 from dreamlab.guidance.perp_neg import away_direction
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 
@@ -49,6 +49,31 @@ def test_perp_neg_adds_the_weighted_perpendicular_parts_scaled_by_s():
     torch.testing.assert_close(found, e_0 + 7.5 * (e_y - e_0 + sideways), rtol=1e-4, atol=1e-4)
     assert sideways.abs().max() > 0.01
     assert prior.calls == [("predict", 12)]
+
+
+@pytest.mark.parametrize("view", ["words", "perp_neg"])
+@pytest.mark.parametrize("kept", [0.0, 0.4])
+def test_projection_keeps_a_share_of_what_guidance_adds_along_the_clean_latents(
+    kept: float, view: str
+):
+    prior, noisy, t, c = setting(view)
+    alpha, sigma = prior.alpha_sigma(t)
+    e_y = score(prior, noisy, t, c.positive[:, 0])
+    x0 = (noisy - sigma * e_y) / alpha
+    added = guided_noise(prior, noisy, t, c, scale=20.0) - e_y
+    found = guided_noise(prior, noisy, t, c, scale=20.0, parallel=kept) - e_y
+    for view_added, view_found, view_x0 in zip(added, found, x0, strict=True):
+        for d, f, x in zip(view_added, view_found, view_x0, strict=True):
+            along = (d * x).sum() / (x * x).sum() * x
+            torch.testing.assert_close(f, d - along + kept * along, rtol=1e-4, atol=1e-4)
+            assert along.abs().max() > 0.1
+    whole = guided_noise(prior, noisy, t, c, scale=20.0, parallel=1.0)
+    assert torch.equal(whole, guided_noise(prior, noisy, t, c, scale=20.0))
+
+
+def test_projection_of_a_view_of_nothing_changes_nothing():
+    noise = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(project(noise, noise + 1, torch.zeros_like(noise), 0.0), noise)
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])

@@ -45,6 +45,7 @@ MIDDLE: dict[str, dict[str, float]] = {
         "image_weight": 0.5,
         "gradient_clip": 0.2,
         "guidance_scale": 5.0,
+        "parallel": 0.5,
         "cfg_rescale": 0.5,
     },
     "csd": {"scale": 3.0, "negative_share": 0.5},

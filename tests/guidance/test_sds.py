@@ -266,12 +266,13 @@ def test_a_prior_that_returns_nan_shows_in_loss_and_metrics(monkeypatch: pytest.
     [
         {"cfg_rescale": 1.5},
         {"cfg_rescale": -0.1},
+        {"parallel": 1.1},
         {"latent_weight": 0.0},
         {"latent_weight": -1.0, "image_weight": 1.0},
     ],
 )
 def test_impossible_settings_are_refused(options):
-    with pytest.raises(ValueError, match=r"cfg_rescale|latent_weight"):
+    with pytest.raises(ValueError, match=r"cfg_rescale|parallel|latent_weight"):
         Config(**options)
 
 

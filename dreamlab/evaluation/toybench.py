@@ -54,7 +54,7 @@ class BenchConfig:
     prompts: int = 48
     """How many of the prompts, from the beginning of the list; every beginning is balanced."""
     objects: Objects = "any"
-    """Which of the prompts: all, those of one object, of several, of one with a front and a back."""
+    """Which of the prompts: all, those of one object, of several, of one that has a front."""
     seed: int = 0
     """Of every prompt's run."""
     device: str = "auto"

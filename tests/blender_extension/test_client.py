@@ -83,7 +83,7 @@ def test_a_server_is_given_time_for_what_it_has_to_do_and_a_slow_one_is_not_call
         client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}")
         for ask, least in ((client.health, 0.1), (lambda: client.submit(prompt="x"), 0.6)):
             begin = time.monotonic()
-            with pytest.raises(ServerError, match="in time.*try again") as caught:
+            with pytest.raises(ServerError, match=r"in time.*try again") as caught:
                 ask()
             assert caught.value.may_pass and least <= time.monotonic() - begin < least + 0.5
     with pytest.raises(ServerError, match="No server answers"):

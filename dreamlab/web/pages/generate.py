@@ -172,9 +172,7 @@ class _Page:
         taken = self.recipe.input(self.take_recipe, told[:3], outputs, **LAST)
         self._then_look(taken)
         outputs = [self.quality, self.settings]
-        self._then_look(
-            self.cards.select(self.take_quality, told, outputs, **EACH)
-        )
+        self._then_look(self.cards.select(self.take_quality, told, outputs, **EACH))
         self._then_look(self.dice.click(_roll, None, self.seed, **QUIET))
         outputs = [self.chosen, self.changed, self.settings]
         self._then_look(self.settings.select(self.take_settings, told, outputs, **EACH))
@@ -272,9 +270,7 @@ class _Page:
         except DreamlabError as error:
             return [kept, markup.problem(error), gr.skip()]
         parts = [
-            key
-            for key in changes
-            if settings_form.is_part(key) and fresh.get(key) != kept.get(key)
+            key for key in changes if settings_form.is_part(key) and fresh.get(key) != kept.get(key)
         ]
         if not parts:
             return [fresh, _changed(fresh), gr.skip()]
@@ -293,7 +289,7 @@ class _Page:
         except DreamlabError as error:
             return [markup.problem(error), *[gr.skip()] * 6]
         note = f"Applied; {len(kept)} setting{'s differ' if len(kept) != 1 else ' differs'}."
-        listed = self.list_settings(fields[0], form[2], form[3], kept)
+        listed = self.list_settings(str(fields[0]), form[2], form[3], kept)
         return [markup.notice("good", note), *fields, kept, listed, _changed(kept)]
 
     def submit(self, *form: Any) -> tuple[str, str]:

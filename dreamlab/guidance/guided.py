@@ -164,8 +164,8 @@ def project(guided: Latents, positive: Latents, x0: Latents, kept: float) -> Lat
         kept: eta.
 
     Source: Sadat et al., Eliminating Oversaturation and Artifacts of High Guidance Scales in
-    Diffusion Models (2025), where products are over all values of a latent. With the embedded prior
-    that changes the colours of plain things little, as a channel holds a colour.
+    Diffusion Models (2025), where products are over all values of a latent. By channels it also
+    holds back what guidance adds to one colour alone.
     """
     along = nn.functional.normalize(x0.flatten(2), dim=-1)
     share = ((guided - positive).flatten(2) * along).sum(dim=-1, keepdim=True)

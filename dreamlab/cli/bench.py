@@ -16,6 +16,7 @@ from dreamlab.cli.options import (
     RayOption,
     RecipeOption,
     WorkersOption,
+    check_picture,
 )
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
 from dreamlab.cli.progress import Teller, display
@@ -234,6 +235,8 @@ def growth(
     """Time kernels at growing sizes on the CPU, and fit the exponent by which cost grows."""
     output = output_of(json, quiet)
     with reported(output):
+        if plot is not None:
+            check_picture("--plot", plot)
         from dreamlab.core.pictures import save
         from dreamlab.evaluation.speed.growth import Growth, measure_growth
         from dreamlab.evaluation.speed.growth_plot import draw_growth

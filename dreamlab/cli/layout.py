@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dreamlab.cli.options import check_picture
 from dreamlab.cli.output import JsonOption, QuietOption, output_of, reported
 from dreamlab.core.errors import InputError
 
@@ -166,8 +167,7 @@ def _show(read: Callable[[], "Layout"], picture: Path, json: bool, quiet: bool) 
     """Print what is read and draw it."""
     output = output_of(json, quiet)
     with reported(output):
-        if picture.suffix.lower() != ".png":
-            raise InputError(f"--picture is {picture}, which is no PNG.", "end it in .png.")
+        check_picture("--picture", picture)
         from dreamlab.core.config import dump_yaml, to_plain
         from dreamlab.core.pictures import save
         from dreamlab.jobs.layouts.picture import draw_layout

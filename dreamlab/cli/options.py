@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dreamlab.core.errors import DreamlabError
+from dreamlab.core.errors import DreamlabError, InputError
 from dreamlab.jobs.recipe_files import QUALITIES, list_recipes
 
 
@@ -20,6 +20,23 @@ def complete_recipe(incomplete: str) -> list[str]:
 def complete_quality(incomplete: str) -> list[str]:
     """Offer the qualities to the shell."""
     return [quality for quality in QUALITIES if quality.startswith(incomplete)]
+
+
+PICTURE_SUFFIXES = (".png", ".webp")
+"""Of the picture files that commands write."""
+
+
+def check_picture(option: str, path: Path) -> None:
+    """Refuse a picture file of another kind, before the work for it begins.
+
+    Raises:
+        InputError: the name of the file ends otherwise.
+    """
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(
+            f"{option} is {path}, which names no picture that can be written.",
+            f"end it in {' or '.join(PICTURE_SUFFIXES)}.",
+        )
 
 
 RecipeOption = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dreamlab.cli.options import Overrides
+from dreamlab.cli.options import Overrides, check_picture
 from dreamlab.cli.output import JsonOption, Output, QuietOption, output_of, reported
 from dreamlab.cli.progress import Display, display
 from dreamlab.core.config import build, parse_dotlist
@@ -75,6 +75,7 @@ def sample(
     """Draw pictures with the embedded prior, by the ordinary diffusers pipeline."""
     output = output_of(json, quiet)
     with reported(output):
+        check_picture("--output", picture)
         import torch
 
         from dreamlab.core.pictures import save
@@ -102,6 +103,7 @@ def world(
     """Show scenes of the toybox world as the prior's training images show them."""
     output = output_of(json, quiet)
     with reported(output):
+        check_picture("--output", picture)
         from dreamlab.core.pictures import save
         from dreamlab.jobs.world_sheet import world_sheet
 

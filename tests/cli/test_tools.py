@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -45,6 +46,23 @@ def test_a_scene_of_the_world_can_be_asked_for_by_its_phrase(tmp_path):
 def test_a_scene_outside_of_the_world_is_refused(tmp_path):
     result = run("toybox", "world", "a red hovercraft", "-o", str(tmp_path / "world.png"))
     assert result.exit_code == 2 and "hovercraft" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("toybox", "sample"), "--output"),
+        (("toybox", "world"), "--output"),
+        (("layout", "a cat on top of a table"), "--picture"),
+        (("bench", "growth"), "--plot"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(words, option, tmp_path):
+    path = tmp_path / "picture"
+    result = run(*words, option, str(path))
+    assert result.exit_code == 2
+    assert option in result.stderr and ".png" in result.stderr
+    assert not path.exists()
 
 
 def test_a_wrong_setting_of_the_training_is_refused_before_anything_is_made(tmp_path):

@@ -68,7 +68,7 @@ def test_density_and_colour_at_points_follow_their_formula(device):
         points = torch.rand(400, 3, generator=draw) * 1.2 - 0.6
         each = exact_density(splats, points)
         parts = (splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors)
-        index = build_index(*(part.to(device) for part in parts), 1.0)
+        index = build_index(*(part.to(device) for part in parts), half_extent=1.0)
         there = points.to(device)
         density, color = index.density(there).cpu(), index.features_at(there).cpu()
     torch.testing.assert_close(density, each.sum(1), atol=0.01, rtol=0.01)

@@ -1,6 +1,7 @@
 """Files of Gaussians: PLY in the convention of 3D Gaussian splatting, and how it is read.
 
-One little-endian float32 row a Gaussian; names and meaning of its properties:
+One little-endian float32 row a Gaussian; names and meaning of its properties (rows with other types
+of numbers, and with more properties, can be read):
 
     x y z               mean
     nx ny nz            zero
@@ -44,6 +45,18 @@ GROUPS = {
 """Properties in the order of the file; those of higher harmonics come after the colour's."""
 SHAPE = "beta"
 _NEEDED = {group: names for group, names in GROUPS.items() if group != "normal"}
+_NUMBERS = {
+    "<f4": ("float", "float32"),
+    "<f8": ("double", "float64"),
+    "<i1": ("char", "int8"),
+    "<u1": ("uchar", "uint8"),
+    "<i2": ("short", "int16"),
+    "<u2": ("ushort", "uint16"),
+    "<i4": ("int", "int32"),
+    "<u4": ("uint", "uint32"),
+}
+_TYPE_OF = {name: code for code, names in _NUMBERS.items() for name in names}
+"""What numpy calls the number types of PLY."""
 _HEADER_LIMIT = 1 << 16
 """Bytes within which a header ends."""
 
@@ -104,7 +117,8 @@ def _read_table(path: Path) -> ndarray:
             f"cannot read {path}: {error.strerror or error}.", "check the path."
         ) from None
     refused = InputError(
-        f"{path} holds no Gaussians.", "give a binary little-endian PLY of Gaussian splatting."
+        f"{path} holds no Gaussians that can be read.",
+        "give a binary little-endian PLY of Gaussian splatting with nothing but vertices.",
     )
     head, mark, body = content.partition(b"end_header\n")
     lines = head.decode("ascii", errors="replace").split("\n")
@@ -112,10 +126,10 @@ def _read_table(path: Path) -> ndarray:
         raise refused
     elements = [line.split() for line in lines if line.startswith("element ")]
     properties = [line.split() for line in lines if line.startswith("property ")]
-    is_plain = all(len(words) == 3 and words[1] == "float" for words in properties)
+    is_plain = all(len(words) == 3 and words[1] in _TYPE_OF for words in properties)
     if len(elements) != 1 or elements[0][1] != "vertex" or not is_plain:
         raise refused
-    dtype = np.dtype([(words[2], "<f4") for words in properties])
+    dtype = np.dtype([(words[2], _TYPE_OF[words[1]]) for words in properties])
     count = int(elements[0][2])
     if len(body) < count * dtype.itemsize:
         raise InputError(f"{path} is cut short.", "copy the file again.")

@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.regions import OBJECT, Regions
 from dreamlab.core.triangles import Triangles
@@ -213,9 +214,20 @@ class TetrahedralMesh(Painted):
 
     @torch.no_grad()
     def become(self, mesh: Mesh) -> None:
-        """Take over the signed distance of a mesh."""
+        """Take over the signed distance of a mesh.
+
+        Raises:
+            InputError: no vertex of the grid is inside of it, so nothing would be left.
+        """
         positions = self.grid.positions.cpu().double().numpy()
         distance = torch.from_numpy(signed_distances(mesh, positions))
+        if not bool(((distance < 0) & ~self.grid.is_border.cpu()).any()):
+            raise InputError(
+                f"a tetrahedral grid of {self.config.resolution} cells an axis finds no inside in "
+                "this mesh: it is open, faces inwards, or is thinner than the cells.",
+                "turn its normals outwards, raise the resolution, or use textured_mesh or "
+                "gaussians, which need no inside.",
+            )
         self._begin_as(distance, torch.zeros_like(self.offset))
 
     @torch.no_grad()

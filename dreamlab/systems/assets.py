@@ -68,7 +68,8 @@ def load_asset(path: Path, half_extent: float) -> Asset:
     `half_extent`, so it fits the views that a prior knows.
 
     Raises:
-        InputError: the format is unknown, the file cannot be read, or it holds no triangles.
+        InputError: the format is unknown, the file cannot be read, it holds no triangles, or they
+            are inside out.
     """
     suffix = path.suffix.lower()
     if suffix not in FRAME_OF:
@@ -85,8 +86,19 @@ def load_asset(path: Path, half_extent: float) -> Asset:
     models = [model for model in models if len(model.faces)]
     if not models:
         raise InputError(f"{path} holds no triangles.", "give a file with a mesh.")
+    if _closed_volume(models) < 0:
+        raise InputError(
+            f"the triangles of {path} face inwards, so that light would reach none of them.",
+            "turn its normals outwards (in Blender: Mesh > Normals > Recalculate Outside).",
+        )
     parts = [to_world_axes(_mesh(m, suffix in LINEAR), FRAME_OF[suffix]) for m in models]
     return Asset(_fit(parts, SHARE * half_extent))
+
+
+def _closed_volume(models: Sequence[trimesh.Trimesh]) -> float:
+    """Return what the closed models enclose together, below zero if they are inside out."""
+    welded = [trimesh.Trimesh(model.vertices, model.faces) for model in models]
+    return sum((float(model.volume) for model in welded if model.is_watertight), 0.0)
 
 
 def load_start(path: Path, half_extent: float) -> Asset | Splats:

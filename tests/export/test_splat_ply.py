@@ -107,6 +107,28 @@ def test_higher_harmonics_stand_by_channel_and_are_of_the_file_s_axes(tmp_path):
             assert min(max(value, 0), 1) == pytest.approx(expected[channel].item(), abs=1e-5)
 
 
+def test_numbers_of_other_types_and_properties_of_other_names_are_read_too(tmp_path):
+    """As programs write them that keep places in doubles, or colours of points beside all else."""
+    write_splats(tmp_path / "x.ply", some(degree=1), ASIS)
+    table = trimesh.load(tmp_path / "x.ply", process=False).metadata["_ply_raw"]["vertex"]["data"]
+    kinds = {"x": "double", "opacity": "float64", "y": "float32", "red": "uchar"}
+    codes = {"double": "<f8", "float64": "<f8", "uchar": "u1"}
+    names = [*table.dtype.names[:3], "red", *table.dtype.names[3:]]
+    types = [kinds.get(name, "float") for name in names]
+    fields = [(n, codes.get(t, "<f4")) for n, t in zip(names, types, strict=True)]
+    rows = np.zeros(len(table), fields)
+    for name in table.dtype.names:
+        rows[name] = table[name]
+    lines = ["ply", "format binary_little_endian 1.0", "comment by hand", "element vertex 40"]
+    lines += [f"property {kind} {name}" for kind, name in zip(types, names, strict=True)]
+    content = "\n".join([*lines, "end_header", ""]).encode() + rows.tobytes()
+    (tmp_path / "other.ply").write_bytes(content)
+    assert holds_splats(tmp_path / "other.ply")
+    mine, other = read_splats(tmp_path / "x.ply"), read_splats(tmp_path / "other.ply")
+    for name in ("means", "quaternions", "scales", "opacities", "colors", "harmonics"):
+        assert torch.equal(getattr(mine, name), getattr(other, name)), name
+
+
 def test_files_of_gaussians_are_told_from_others(tmp_path):
     write_splats(tmp_path / "splats.ply", some(), ASIS)
     trimesh.creation.box().export(tmp_path / "box.ply")

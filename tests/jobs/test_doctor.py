@@ -5,6 +5,7 @@ import os
 import pytest
 
 from dreamlab.jobs import doctor
+from dreamlab.ops.backends import OFFERED, ONE_FORM
 
 
 def findings(check, *arguments):
@@ -26,7 +27,7 @@ def test_the_whole_examination_covers_every_area_and_explains_every_problem(tmp_
     found = list(doctor.examine(tmp_path / "runs", network=False))
     areas = {finding.area for finding in found}
     assert {"python", "torch", "warp", "packages", "runs", "cache", "ffmpeg"} <= areas
-    assert {"op hash_encode", "op march", "op composite"} <= areas
+    assert {f"op {op}" for op in OFFERED.keys() | ONE_FORM.keys()} <= areas
     assert {"model toybox", "model sd15", "model sd21"} <= areas
     assert all(finding.fix for finding in found if finding.status == "problem")
     assert all(finding.detail for finding in found)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import trimesh
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.protocols import Representation, Shape
 from dreamlab.core.topology import build_topology
@@ -66,7 +67,7 @@ def test_a_ball_is_regular_and_noise_is_not():
     assert rough["laplacian"] > ball["laplacian"]
 
 
-@pytest.mark.parametrize("name", ["normal_consistency", "laplacian", "sign_changes"])
+@pytest.mark.parametrize("name", ["normal_consistency", "laplacian", "sign_changes", "eikonal"])
 def test_each_loss_smooths_a_noisy_ball(name):
     shape = small()
     draw = torch.Generator().manual_seed(2)
@@ -232,6 +233,22 @@ def test_it_can_become_a_mesh_with_colours():
     error = (shape.color_at(vertices) - color_at(vertices))[away].abs()
     assert error.mean() < 0.03
     assert all(parameter.grad is None for parameter in shape.parameters())
+
+
+def test_a_mesh_without_an_inside_is_refused_and_nothing_is_lost():
+    shape = small()
+    before = shape.triangles().vertices.detach().clone()
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=0.5)
+    plate = trimesh.creation.box((0.9, 0.9, 1e-3))
+    for form, faces in (
+        (ball, ball.faces[:, ::-1]),  # inside out
+        (plate, plate.faces),  # thin
+        (plate, plate.faces[plate.face_normals[:, 2] > 0.5]),  # open
+    ):
+        mesh = Mesh(form.vertices.astype(np.float32) + 0.013, faces.astype(np.int64))
+        with pytest.raises(InputError, match="finds no inside in this mesh"):
+            shape.adopt(mesh, lambda points: points)
+    assert torch.equal(shape.triangles().vertices, before)
 
 
 def test_the_surface_follows_an_optimiser_that_counts_no_versions() -> None:

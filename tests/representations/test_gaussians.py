@@ -54,7 +54,11 @@ def exact_density(splats, points):
     return splats.opacities * torch.exp(-0.5 * power)
 
 
-def test_density_and_colour_at_points_follow_their_formula():
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_density_and_colour_at_points_follow_their_formula(device):
     draw = seeded(1)
     gaussians = small(opacity=0.6)
     with torch.no_grad():
@@ -64,8 +68,9 @@ def test_density_and_colour_at_points_follow_their_formula():
         points = torch.rand(400, 3, generator=draw) * 1.2 - 0.6
         each = exact_density(splats, points)
         parts = (splats.means, splats.quaternions, splats.scales, splats.opacities, splats.colors)
-        index = build_index(*parts, 1.0)
-        density, color = index.density(points), index.features_at(points)
+        index = build_index(*(part.to(device) for part in parts), half_extent=1.0)
+        there = points.to(device)
+        density, color = index.density(there).cpu(), index.features_at(there).cpu()
     torch.testing.assert_close(density, each.sum(1), atol=0.01, rtol=0.01)
     dense = each.sum(1) > 0.2
     expected = (each @ splats.colors) / each.sum(1, keepdim=True)

@@ -71,6 +71,29 @@ def test_a_model_without_paint_is_grey(tmp_path):
     assert (colors == colors[0, 0]).all()
 
 
+@pytest.mark.parametrize("suffix", ["glb", "stl", "ply"])
+def test_a_model_that_is_inside_out_is_refused_but_a_hollow_one_is_not(tmp_path, suffix):
+    outer, inner = (trimesh.creation.icosphere(2, radius) for radius in (1.0, 0.8))
+    inner.invert()
+    path = tmp_path / f"model.{suffix}"
+    inner.export(path)
+    with pytest.raises(InputError, match="face inwards"):
+        load_asset(path, 1.0)
+    trimesh.Scene([outer, inner]).to_mesh().export(path)
+    assert len(load_asset(path, 1.0).mesh.faces) == 640
+    sheet = trimesh.Trimesh(inner.vertices, inner.faces[:40])
+    sheet.export(path)  # open: it has no outside
+    assert len(load_asset(path, 1.0).mesh.faces) == 40
+
+
+def test_a_model_that_its_scene_mirrors_faces_outwards(tmp_path):
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.creation.icosphere(1), transform=np.diag([-1.0, 1, 1, 1]))
+    scene.export(tmp_path / "mirrored.glb")
+    mesh = load_asset(tmp_path / "mirrored.glb", 1.0).mesh
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces).volume > 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [

@@ -184,6 +184,28 @@ def test_fast_and_reference_agree(backend_and_device, size, threads, shaped, mon
 
 
 @pytest.mark.parametrize("backend_and_device", fast_backends("splat"))
+@pytest.mark.parametrize("channels", [1, 9, 37])
+def test_there_may_be_any_number_of_features_and_none_changes_another(backend_and_device, channels):
+    backend, device = backend_and_device
+    *geometry, _ = cloud(60)
+    draw = torch.Generator().manual_seed(1)
+    features = torch.rand(60, channels, generator=draw).requires_grad_()
+    upstream = torch.randn(2, 24, 31, channels, generator=draw).to(device)
+    results = []
+    for name in ("reference", backend):
+        picture, alpha = draw_cloud([*geometry, features], backend=name, device=device)
+        gradients = torch.autograd.grad((picture * upstream).sum(), [*geometry, features])
+        results.append(((picture, alpha), gradients))
+    (reference, wanted), (fast, gradients) = results
+    for a, b in zip(fast, reference, strict=True):
+        assert_values_agree(a, b, backend)
+    for a, b in zip(gradients, wanted, strict=True):
+        assert_gradients_agree(a, b, backend)
+    alone, _ = draw_cloud([*geometry, features[:, -1:]], backend=backend, device=device)
+    torch.testing.assert_close(alone, fast[0][..., -1:])
+
+
+@pytest.mark.parametrize("backend_and_device", fast_backends("splat"))
 def test_the_gradient_on_the_screen_is_that_of_the_reference(backend_and_device):
     """Density control looks at dL/dmean of every view."""
     backend, device = backend_and_device

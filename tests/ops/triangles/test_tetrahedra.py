@@ -8,7 +8,7 @@ import torch
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.topology import build_topology
-from dreamlab.ops.triangles.tetrahedra import TetrahedralGrid, marching_tetrahedra
+from dreamlab.ops.triangles.tetrahedra import Surface, TetrahedralGrid, marching_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import all_tetrahedra
 from dreamlab.ops.triangles.tetrahedra_reference import marching_tetrahedra as by_definition
 
@@ -108,15 +108,18 @@ def test_a_sphere_has_its_volume_and_distance():
     assert volume.item() == pytest.approx(4 / 3 * math.pi * 0.6**3, rel=5e-3)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("n", [2, 5])
-def test_it_is_what_the_definition_says(n):
+def test_it_is_what_the_definition_says(n, device):
     grid = TetrahedralGrid(n)
     draw = torch.Generator().manual_seed(n)
     distance = torch.randn(grid.num_vertices, generator=draw)
     positions = grid.positions + 0.1 * grid.spacing * torch.randn(
         grid.num_vertices, 3, generator=draw
     )
-    fast = marching_tetrahedra(distance, positions, grid)
+    there = TetrahedralGrid(n, device=device)
+    found = marching_tetrahedra(distance.to(device), positions.to(device), there)
+    fast = Surface(found.vertices.cpu(), found.tri.cpu(), found.edges.cpu())
     slow = by_definition(distance, positions, all_tetrahedra(grid))
 
     def soup(surface):

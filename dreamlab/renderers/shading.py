@@ -40,8 +40,12 @@ class Shading:
     """What lights the object in the mode "pbr"."""
 
     @property
-    def needs_normals(self) -> bool:
+    def is_lit(self) -> bool:
         return self.mode != "albedo"
+
+    @property
+    def needs_normals(self) -> bool:
+        return self.is_lit
 
     def of(self, index: Int[Tensor, " items"]) -> "Shading":
         """Return the shading of each item, given the view that it belongs to."""

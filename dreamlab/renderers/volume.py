@@ -112,6 +112,7 @@ class Wanted:
     """What is computed per sample beside color, alpha and depth, and for whom."""
 
     normals: bool
+    albedo: bool
     depth_variance: bool
     training: bool
     regions: Regions | None
@@ -156,6 +157,7 @@ class VolumeRenderer(RendererBase[Field]):
         generator: torch.Generator | None = None,
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -171,17 +173,18 @@ class VolumeRenderer(RendererBase[Field]):
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal`, and `orientation` if normals come from the density;
                 implied by a lit shading.
+            albedo: also return `albedo`.
             depth_variance: also return `depth_variance`.
             regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
                 shown objects alone.
 
-        Gradients: rgb to density, colour, normals and background; alpha, depth, its variance,
-            regions, excess and depth normals to density; orientation to normals only; nothing to
-            the cameras.
+        Gradients: rgb to density, colour, normals and background, albedo to all of these but
+            normals; alpha, depth, its variance, regions, excess and depth normals to density;
+            orientation to normals only; nothing to the cameras.
         """
         normals = normals or shading.needs_normals
         of_density = normals and self.config.normals == "density"
-        wanted = Wanted(of_density, depth_variance, training, regions)
+        wanted = Wanted(of_density, albedo, depth_variance, training, regions)
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             rays = _pack(origins, directions, generator if training else None)
@@ -190,11 +193,14 @@ class VolumeRenderer(RendererBase[Field]):
             images: dict[str, Any] = {
                 name: column.reshape(*directions.shape[:3], -1) for name, column in columns.items()
             }
+            beyond = (1 - images["alpha"]) * behind
+            if albedo:
+                images["albedo"] = images.get("albedo", images["color"]) + beyond
             if normals and self.config.normals == "depth":
                 images |= _lit_by_depth(origins, directions, images, shading)
             color = images.pop("color")
             shown = None if regions is None else regions.shown
-            return Render(rgb=color + (1 - images["alpha"]) * behind, **images, shown=shown)
+            return Render(rgb=color + beyond, **images, shown=shown)
 
     @torch.no_grad()
     def median_depth(
@@ -238,6 +244,8 @@ class VolumeRenderer(RendererBase[Field]):
             normal, result["orientation"] = self._normals(points, density, rays, samples, wanted)
             views = rays.view_index[samples.ray_index]
             features = {"color": shade(albedo, normal, shading.of(views)), "normal": normal}
+            if wanted.albedo:
+                features["albedo"] = albedo
         if wanted.depth_variance:
             features["moments"] = _moments(rays, samples)
         if wanted.regions is not None:

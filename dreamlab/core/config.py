@@ -41,7 +41,15 @@ Plain = dict[str, Any]
 MAX_DEPTH = 32
 MAX_CHARACTERS = 200_000
 MAX_INTEGER_BITS = 64
-UNREADABLE = (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, OSError)
+UNREADABLE = (
+    YAMLError,
+    OmegaConfBaseException,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OSError,
+)
 """What OmegaConf and PyYAML raise on content they cannot take."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -91,10 +99,27 @@ def parse_yaml(text: str, where: str) -> Plain:
     return _as_mapping(content, where)
 
 
-def check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:
+def parse_literal_yaml(text: str, where: str) -> Plain:
+    """Read YAML text of another program as `parse_yaml` does, but `${...}` stays as it is written.
+
+    Raises:
+        InputError: it is not YAML, or is not a mapping.
+    """
+    try:
+        check_yaml(text, literal=True)
+        content = yaml.load(text, Loader=LOADER)
+    except UNREADABLE as error:
+        raise InputError(
+            f"{where} is not valid YAML: {_one_line(error)}.", "correct the file."
+        ) from None
+    return _as_mapping(content, where)
+
+
+def check_yaml(text: str, max_characters: int = MAX_CHARACTERS, *, literal: bool = False) -> None:
     """Refuse text that could take unbounded time to read, or that asks for values from elsewhere.
 
-    OmegaConf would put environment variables in the place of `${oc.env:NAME}`.
+    OmegaConf would put environment variables in the place of `${oc.env:NAME}`; where it does not
+    read the text (`literal`), such a value is only text.
 
     Raises:
         ValueError: it is longer or deeper than allowed, or has aliases or interpolations.
@@ -106,7 +131,7 @@ def check_yaml(text: str, max_characters: int = MAX_CHARACTERS) -> None:
     for event in yaml_events(text, Loader=LOADER):
         if isinstance(event, AliasEvent):
             raise ValueError(f"aliases (*{event.anchor}) are not supported, write the value out")
-        if isinstance(event, ScalarEvent) and "${" in event.value:
+        if isinstance(event, ScalarEvent) and "${" in event.value and not literal:
             raise ValueError("interpolation (${...}) is not supported, write the value out")
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""Pictures out of arrays: bytes, tiles with labels, files.
+"""Pictures out of arrays: bytes, tiles with labels, files; and pictures from files.
 
 Images are `[height width 3]`, sRGB in [0, 1] as float or 0..255 as bytes.
 """
@@ -11,9 +11,12 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
+from dreamlab.core.errors import InputError
 from dreamlab.core.run_folder import atomic_path
 
 LABEL_HEIGHT = 16
+READABLE = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes of pictures that a stage can start from."""
 
 
 def to_bytes(image: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
@@ -72,6 +75,27 @@ def untile(sheet: Image.Image, rows: int, cell: int = 128, gap: int = 2) -> list
         for i in range(rows)
     ]
     return [[sheet.crop((x, y, x + cell, y + cell)) for x, y in row] for row in corners]
+
+
+def open_picture(path: Path, where: str) -> Image.Image:
+    """Open a picture as sRGB, what is transparent over white.
+
+    Args:
+        path: of the file.
+        where: the setting that names it, for the message.
+
+    Raises:
+        InputError: it is no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGBA")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{where}: {path} cannot be read as a picture ({error}).", "save it as PNG or JPEG."
+        ) from None
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def save(image: Image.Image, path: Path) -> None:

@@ -206,6 +206,15 @@ class Picture(Protocol):
 
 
 @runtime_checkable
+class AdoptingPicture(Protocol):
+    """A picture that can become a given one."""
+
+    def adopt_picture(self, picture: Float[Tensor, "height width 3"]) -> None:
+        """Take over the colours, sRGB in [0, 1], of the middle square."""
+        ...
+
+
+@runtime_checkable
 class Latent(Protocol):
     """A representation that holds the latents of a picture."""
 

@@ -20,6 +20,8 @@ class Render:
     alpha: Float[Tensor, "batch height width 1"]
     depth: Float[Tensor, "batch height width 1"]
     normal: Float[Tensor, "batch height width 3"] | None = None
+    albedo: Float[Tensor, "batch height width 3"] | None = None
+    """The colours as `rgb` has them without light, over the same background."""
     regions: Float[Tensor, "batch height width boxes"] | None = None
     """Differentiable to what is composited, not to the shares (see `core.regions`)."""
     excess: Float[Tensor, "batch height width 1"] | None = None

@@ -32,7 +32,7 @@ from dreamlab.core.errors import DivergedError, InputError
 from dreamlab.core.locations import cache_dir
 from dreamlab.core.protocols import Adopting, Latent
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_normals
+from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_albedo, needs_normals
 from dreamlab.guidance.pgc import PixelGradientConfig, clip_gradient, percentiles, sizes
 from dreamlab.jobs.recipes import RunConfig, load_recipe
 from dreamlab.priors.base import Prior
@@ -241,7 +241,8 @@ class _Watched:
     """A rule whose gradient to the colours is kept, before it is clipped."""
 
     def __init__(self, rule: Guidance) -> None:
-        self.rule, self.needs_normals = rule, needs_normals(rule)
+        self.rule = rule
+        self.needs_normals, self.needs_albedo = needs_normals(rule), needs_albedo(rule)
         self.gradient: Tensor | None = None
 
     def __call__(

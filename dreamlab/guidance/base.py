@@ -80,6 +80,11 @@ def needs_normals(guidance: Guidance | None) -> bool:
     return bool(getattr(guidance, "needs_normals", False))
 
 
+def needs_albedo(guidance: Guidance | None) -> bool:
+    """Tell whether a rule looks at colours without light: its `needs_albedo`, if it has one."""
+    return bool(getattr(guidance, "needs_albedo", False))
+
+
 def predict_scores(
     prior: Prior,
     noisy: Latents,

@@ -50,7 +50,9 @@ Policy = Literal["value", "norm2", "norm_inf", "soft", "global", "adaptive", "no
 PixelGradient = Float[Tensor, "batch height width _channels"]
 Sizes = Float[Tensor, "batch height width _sizes"]
 PICTURES = ("rgb", "normal", "depth")
-"""Fields of a render whose gradients can be clipped."""
+"""What has a threshold."""
+CLIPPED = {"rgb": "rgb", "albedo": "rgb", "normal": "normal", "depth": "depth"}
+"""Fields of a render whose gradients can be clipped, and whose threshold they have."""
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 """Shares of the sizes that the logged ones are above."""
 
@@ -64,7 +66,8 @@ class PixelGradientConfig:
     bends instead of cutting; `global` and `normalized` scale a whole view; `adaptive` is norm2 with
     thresholds as multiples of the view's own rms."""
     rgb: Scalar | None = 0.1
-    """Threshold c for the colours, per view (not divided by their number); none: not clipped."""
+    """Threshold c for the colours, lit or not, per view (not divided by their number); none: not
+    clipped."""
     normal: Scalar | None = 0.1
     """Threshold for the normals, where guidance sees them; none: not clipped."""
     depth: Scalar | None = None
@@ -170,8 +173,8 @@ class PixelGradients:
         if self.config is None:
             return render
         guarded: dict[str, Tensor] = {}
-        for name in PICTURES:
-            picture, threshold = getattr(render, name), getattr(self.config, name)
+        for name, setting in CLIPPED.items():
+            picture, threshold = getattr(render, name), getattr(self.config, setting)
             if picture is None or threshold is None or not picture.requires_grad:
                 continue
             guarded[name] = picture.view_as(picture)

@@ -4,6 +4,7 @@ Glossary: `N` the render's normal buffer, the opacity-weighted sum of unit norma
 (so N = a n on a surface); `a` opacity in [0, 1].
 
     rgb      the colours
+    albedo   the colours without light, in views that are lit too
     normal   (N + a) / 2: the normal as a colour, (n + 1) / 2, over black
     shape    (N + a - 1, a), shrunk to the size of the latents and used as them: no encoder
 
@@ -23,9 +24,9 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 from dreamlab.priors.base import Latents, resize_square
 
-Colors = Literal["rgb", "normal"]
+Colors = Literal["rgb", "albedo", "normal"]
 """What is a picture."""
-Sees = Literal["rgb", "normal", "shape"]
+Sees = Literal["rgb", "albedo", "normal", "shape"]
 SHAPE_CHANNELS = 4
 
 
@@ -49,13 +50,17 @@ def check_sees(sees: Sees, name: str, latent_channels: int) -> None:
 
 
 def picture(render: Render, sees: Sees) -> Float[Tensor, "batch height width 3"]:
-    """Return what is encoded, `rgb` or `normal`; differentiable to the render.
+    """Return what is encoded, one of `Colors`; differentiable to the render.
 
     Raises:
-        InputError: normals are asked for and the renderer made none.
+        InputError: albedo or normals are asked for and the renderer made none.
     """
     if sees == "rgb":
         return render.rgb
+    if sees == "albedo":
+        if render.albedo is None:
+            raise _not_made("the albedo")
+        return render.albedo
     return (_normal(render) + render.alpha) / 2
 
 
@@ -72,8 +77,12 @@ def shape_latents(render: Render, side: int) -> Latents:
 
 def _normal(render: Render) -> Float[Tensor, "batch height width 3"]:
     if render.normal is None:
-        raise InputError(
-            "guidance looks at normals, and this renderer makes none.",
-            "set guidance.sees to rgb, or use another renderer.",
-        )
+        raise _not_made("normals")
     return render.normal
+
+
+def _not_made(what: str) -> InputError:
+    return InputError(
+        f"guidance looks at {what}, and this renderer makes none.",
+        "set guidance.sees to rgb, or use another renderer.",
+    )

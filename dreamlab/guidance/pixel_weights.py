@@ -31,7 +31,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 
 PixelWeight = Literal["uniform", "alpha", "facing"]
-PICTURES = ("rgb", "alpha", "normal", "depth")
+PICTURES = ("rgb", "albedo", "alpha", "normal", "depth")
 """Fields of a render whose gradients are weighted."""
 
 

@@ -49,8 +49,9 @@ class RuleConfig:
     """Settings that all rules have."""
 
     sees: Sees = "rgb"
-    """What the prior judges: `rgb`; `normal`, normals in world space as colours; `shape`, normal
-    and opacity used as latents (early geometry, four-channel priors only)."""
+    """What the prior judges: `rgb`; `albedo`, the colours without light; `normal`, normals in world
+    space as colours; `shape`, normal and opacity used as latents (early geometry, four-channel
+    priors only)."""
     weighting: Weighting = "sds"
     """w(t): `sds` sigma^2, `uniform` 1, `fantasia3d` alpha sigma^2, `x0` sigma / alpha,
     `inverse_variance` 1 / sigma^2, `flow` (alpha + sigma) / alpha."""
@@ -179,7 +180,12 @@ class Rule(ABC, Generic[C]):
     @property
     def needs_normals(self) -> bool:
         """Whether renders must have normals."""
-        return self.config.sees != "rgb"
+        return self.config.sees in ("normal", "shape")
+
+    @property
+    def needs_albedo(self) -> bool:
+        """Whether renders must have their colours without light."""
+        return self.config.sees == "albedo"
 
     @abstractmethod
     def formula(self, views: Views) -> Judgement:

@@ -80,6 +80,11 @@ class SDEdit:
         """Whether renders must have normals."""
         return self.config.sees == "normal"
 
+    @property
+    def needs_albedo(self) -> bool:
+        """Whether renders must have their colours without light."""
+        return self.config.sees == "albedo"
+
     @torch.no_grad()
     def edit(
         self,

@@ -33,7 +33,7 @@ from torch import Tensor
 from dreamlab.core import seeds
 from dreamlab.core.cameras import Cameras
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_normals
+from dreamlab.guidance.base import Guidance, GuidanceOutput, needs_albedo, needs_normals
 from dreamlab.guidance.encoder_gradient import optimized_latents
 from dreamlab.priors.base import Prior
 
@@ -66,6 +66,11 @@ class Sum:
     def needs_normals(self) -> bool:
         """Whether renders must have normals."""
         return any(map(needs_normals, self.rules.values()))
+
+    @property
+    def needs_albedo(self) -> bool:
+        """Whether renders must have their colours without light."""
+        return any(map(needs_albedo, self.rules.values()))
 
     def __call__(
         self, render: Render, cameras: Cameras, progress: float, generator: torch.Generator

@@ -38,7 +38,7 @@ class RecipeFile:
     description: str
     """One line for the table of recipes."""
     cost: dict[str, str]
-    """Quality to the time and memory it takes, measured."""
+    """Quality to the time and memory it takes, measured or marked as estimated."""
     stages: dict[str, dict[str, Any]]
     """Stage name to its settings, in the order in which they run."""
     prior: dict[str, Any] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.core.locations import cache_dir
+from dreamlab.core.pictures import open_picture
 from dreamlab.core.schedules import Scalar, check_within, value_at
 from dreamlab.priors.base import Prior
 from dreamlab.priors.conditioning import pack
@@ -260,29 +261,10 @@ def _look(
         )
         side = model.config.image_size
         processor: Any = CLIPImageProcessor(size=side, crop_size=side)
-        pixels = processor(open_picture(picture), return_tensors="pt").pixel_values
+        opened = open_picture(picture, "prior.image_prompt.image")
+        pixels = processor(opened, return_tensors="pt").pixel_values
     both = torch.cat([pixels, torch.zeros_like(pixels)]).to(device)
     seen = model.to(device).eval()(both, output_hidden_states=patches)
     if patches:
         return seen.hidden_states[-2]
     return torch.stack([seen.image_embeds[0], torch.zeros_like(seen.image_embeds[0])])
-
-
-def open_picture(path: Path) -> Any:
-    """Open a picture as sRGB, what is transparent over white.
-
-    Raises:
-        InputError: it is no picture.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"prior.image_prompt.image: {path} cannot be read as a picture ({error}).",
-            "save it as PNG or JPEG.",
-        ) from None
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")

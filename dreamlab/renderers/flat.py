@@ -54,6 +54,7 @@ class FlatRenderer(nn.Module):
         generator: torch.Generator | None = None,
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -67,6 +68,7 @@ class FlatRenderer(nn.Module):
             generator: not used.
             background: not used.
             normals: also return `normal` and `orientation`, zeros.
+            albedo: also return `albedo`, the picture.
             depth_variance: also return `depth_variance`, zeros.
             regions: must be None.
 
@@ -92,6 +94,7 @@ class FlatRenderer(nn.Module):
                 alpha=one,
                 depth=nothing,
                 normal=torch.zeros_like(rgb) if normals else None,
+                albedo=rgb if albedo else None,
                 depth_variance=nothing if depth_variance else None,
                 orientation=nothing if normals else None,
             )

@@ -86,6 +86,7 @@ class MeshRenderer(RendererBase[Shape]):
         generator: torch.Generator | None = None,
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -99,6 +100,7 @@ class MeshRenderer(RendererBase[Shape]):
             generator: CPU generator, needed in training.
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal` and `orientation`.
+            albedo: also return `albedo`.
             depth_variance: also return `depth_variance`.
             regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
                 shown objects alone.
@@ -106,21 +108,24 @@ class MeshRenderer(RendererBase[Shape]):
         Raises:
             InputError: the shading is physically based and the shape has no material.
 
-        Gradients: all images to the shape's vertices, rgb to its albedo (or material) and the
-            background.
+        Gradients: all images to the shape's vertices, rgb and albedo to its albedo (or material)
+            and the background.
         """
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             behind = self.behind(directions, background, generator=generator, training=training)
-            images = self._draw(cameras, origins, shading, regions)
-            widths = [3, 1, 1, 3, *([] if regions is None else [len(regions), 1])]
-            color, alpha, depth, normal, *marks = images.split(widths, dim=-1)
-            nothing = torch.zeros_like(alpha)
+            images = self._draw(cameras, origins, shading, regions, albedo=albedo)
+            widths = [3, 1, 1, 3, *([3] if albedo else [])]
+            widths += [] if regions is None else [len(regions), 1]
+            color, alpha, depth, normal, *others = images.split(widths, dim=-1)
+            unlit, marks = (others[0], others[1:]) if albedo else (None, others)
+            nothing, beyond = torch.zeros_like(alpha), (1 - alpha) * behind
             return Render(
-                rgb=color + (1 - alpha) * behind,
+                rgb=color + beyond,
                 alpha=alpha,
                 depth=depth,
                 normal=normal if normals or shading.needs_normals else None,
+                albedo=None if unlit is None else unlit + beyond,
                 depth_variance=nothing if depth_variance else None,
                 orientation=nothing if normals else None,
                 regions=marks[0] if marks else None,
@@ -146,9 +151,15 @@ class MeshRenderer(RendererBase[Shape]):
         return rast, interpolate(attributes, rast, mesh.tri, backend=backend), pos
 
     def _draw(
-        self, cameras: Cameras, origins: Tensor, shading: Shading, regions: Regions | None
+        self,
+        cameras: Cameras,
+        origins: Tensor,
+        shading: Shading,
+        regions: Regions | None,
+        *,
+        albedo: bool,
     ) -> Float[Tensor, "batch height width channels"]:
-        """Return premultiplied colour, alpha, depth and normal, and the marks of regions."""
+        """Return premultiplied colour, alpha, depth, normal and, if asked for, albedo and marks."""
         scene: Any = self.shown(regions)
         mesh = _of_shown(scene.triangles(), regions)
         height, width = origins.shape[1:3]
@@ -162,9 +173,11 @@ class MeshRenderer(RendererBase[Shape]):
             scene = scene.painted_by(owner)
             shares = None if regions is None else regions.shares_of(owner)
         origin = origins.flatten(end_dim=2).index_select(0, seen)
-        color = _color(scene, point, normal, origin, shading.of(seen // (height * width)))
+        lights = shading.of(seen // (height * width))
+        color, unlit = _colors(scene, point, normal, origin, lights)
         distance = (point - origin).norm(dim=-1, keepdim=True)
         columns = [color, torch.ones_like(distance), distance, normal]
+        columns += [unlit] if albedo else []
         if regions is not None:
             columns += regions.marks(point, shares).values()
         values = torch.cat(columns, dim=1)
@@ -173,15 +186,17 @@ class MeshRenderer(RendererBase[Shape]):
         return antialias(images, rast, pos, mesh.tri, mesh.topology, backend=self.config.backend)
 
 
-def _color(
+def _colors(
     scene: Any, point: Tensor, normal: Tensor, origin: Tensor, shading: Shading
-) -> Float[Tensor, "points 3"]:
-    """Return the lit colour of points, each with its own shading, sRGB."""
+) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]]:
+    """Return the lit colour of points, each with its own shading, and the albedo; sRGB."""
     if shading.mode != "pbr":
-        return shade(scene.albedo(point), normal, shading)
+        albedo = scene.albedo(point)
+        return shade(albedo, normal, shading), albedo
     assert shading.surroundings is not None  # `sample_shading` gives this mode its light
     material = check_material(scene, "the shading pbr").material(point)
-    return shade_material(material, normal, normalize(origin - point, dim=-1), shading.surroundings)
+    view = normalize(origin - point, dim=-1)
+    return shade_material(material, normal, view, shading.surroundings), material.albedo
 
 
 def _of_shown(mesh: Triangles, regions: Regions | None) -> Triangles:

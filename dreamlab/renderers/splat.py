@@ -62,6 +62,7 @@ class SplatRenderer(RendererBase[Splatted]):
         generator: torch.Generator | None = None,
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -75,11 +76,12 @@ class SplatRenderer(RendererBase[Splatted]):
             generator: CPU generator, needed in training.
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal` and `orientation` (zero).
+            albedo: also return `albedo`.
             depth_variance: also return `depth_variance`.
             regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
                 shown objects alone.
 
-        Gradients: all images to the Gaussians, rgb to the background.
+        Gradients: all images to the Gaussians, rgb and albedo to the background.
         """
         normals = normals or shading.needs_normals
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
@@ -91,10 +93,11 @@ class SplatRenderer(RendererBase[Splatted]):
             if projected.mean.requires_grad:
                 _report(projected, scene, height)
             normal = _normals(s, cameras) if normals else None
-            color = s.colors_from(cameras.position.to(s.means))
-            if normal is not None:
-                color = shade(color, normal, shading)
+            unlit = s.colors_from(cameras.position.to(s.means))
+            color = unlit if normal is None else shade(unlit, normal, shading)
             features = {"color": color, "depth": projected.distance[..., None]}
+            if albedo:
+                features["albedo"] = unlit
             if normal is not None:
                 features["normal"] = normal
             if depth_variance:
@@ -107,11 +110,13 @@ class SplatRenderer(RendererBase[Splatted]):
             columns = torch.cat(list(features.values()), dim=-1)
             picture, alpha = splat(projected, columns, height, width, backend=backend)
             images = dict(zip(features, picture.split(widths, dim=-1), strict=True))
+            beyond = (1 - alpha) * behind
             return Render(
-                rgb=images["color"] + (1 - alpha) * behind,
+                rgb=images["color"] + beyond,
                 alpha=alpha,
                 depth=images["depth"],
                 normal=images.get("normal"),
+                albedo=images["albedo"] + beyond if albedo else None,
                 regions=images.get("regions"),
                 excess=images.get("excess"),
                 shown=None if regions is None else regions.shown,

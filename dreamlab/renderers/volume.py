@@ -12,6 +12,9 @@ Where the field is empty is known from an occupancy grid, refreshed every few st
 behind an opaque surface weigh nothing; when the last training step found that they are many, they
 are dropped by a density pass without gradient first, which changes no image.
 
+Where some objects of a layout are shown alone, rays are clipped to where these can be: samples in
+the others' places are dropped before the field is asked.
+
 Normals, and with them shading, come from one of two places:
 
 - depth: one normal n a pixel, from its neighbours' depth; normal = alpha n, and the composited
@@ -26,11 +29,11 @@ took as long as an unlit one with the former, and 2.3 (analytic) to 4 times as l
 
 Source: Max 1995; Mildenhall et al. 2020 (NeRF); sampling: Li et al. 2023 (nerfacc); orientation:
 Ref-NeRF (Verbin et al. 2022) eq. 11 with DreamFusion's stopped weights; variance: HiFA (Zhu et
-al. 2023) section 3.3.
+al. 2023) section 3.3; rays clipped to an object's box: LucidDreaming (Wang et al. 2023).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,6 +60,8 @@ WORTH_PRUNING = 0.4
 """Share of hidden samples from which on a density pass costs less than it saves: it takes about a
 third of the time of a pass with gradient. Soft fields (softplus) hide a tenth of their samples,
 hard ones (trunc_exp) four fifths."""
+UNSEEN = 1e-4
+"""Presence of the shown objects below which a sample is dropped: no opacity that it adds shows."""
 EVALUATION_RAYS = 4096
 """Rays traced at once without gradient; bounds memory to about 300 MB whatever the image size."""
 EMPTY_ALPHA = 1e-5
@@ -112,6 +117,7 @@ class Wanted:
     """What is computed per sample beside color, alpha and depth, and for whom."""
 
     normals: bool
+    albedo: bool
     depth_variance: bool
     training: bool
     regions: Regions | None
@@ -156,6 +162,7 @@ class VolumeRenderer(RendererBase[Field]):
         generator: torch.Generator | None = None,
         background: Float[Tensor, "*shape 3"] | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -171,17 +178,18 @@ class VolumeRenderer(RendererBase[Field]):
             background: colours instead of the renderer's own, sRGB, broadcast over the images.
             normals: also return `normal`, and `orientation` if normals come from the density;
                 implied by a lit shading.
+            albedo: also return `albedo`.
             depth_variance: also return `depth_variance`.
             regions: boxes of a layout: also return `regions`, `excess` and `shown`, and draw the
                 shown objects alone.
 
-        Gradients: rgb to density, colour, normals and background; alpha, depth, its variance,
-            regions, excess and depth normals to density; orientation to normals only; nothing to
-            the cameras.
+        Gradients: rgb to density, colour, normals and background, albedo to all of these but
+            normals; alpha, depth, its variance, regions, excess and depth normals to density;
+            orientation to normals only; nothing to the cameras.
         """
         normals = normals or shading.needs_normals
         of_density = normals and self.config.normals == "density"
-        wanted = Wanted(of_density, depth_variance, training, regions)
+        wanted = Wanted(of_density, albedo, depth_variance, training, regions)
         with torch.set_grad_enabled(training and torch.is_grad_enabled()):
             origins, directions = cameras.rays(height, width)
             rays = _pack(origins, directions, generator if training else None)
@@ -190,11 +198,14 @@ class VolumeRenderer(RendererBase[Field]):
             images: dict[str, Any] = {
                 name: column.reshape(*directions.shape[:3], -1) for name, column in columns.items()
             }
+            beyond = (1 - images["alpha"]) * behind
+            if albedo:
+                images["albedo"] = images.get("albedo", images["color"]) + beyond
             if normals and self.config.normals == "depth":
                 images |= _lit_by_depth(origins, directions, images, shading)
             color = images.pop("color")
             shown = None if regions is None else regions.shown
-            return Render(rgb=color + (1 - images["alpha"]) * behind, **images, shown=shown)
+            return Render(rgb=color + beyond, **images, shown=shown)
 
     @torch.no_grad()
     def median_depth(
@@ -207,7 +218,7 @@ class VolumeRenderer(RendererBase[Field]):
         return torch.cat(medians).reshape(-1, height, width, 1)
 
     def _median(self, rays: Rays, regions: Regions | None) -> Float[Tensor, " rays"]:
-        samples = self._march(rays)
+        samples = self._march(rays, regions)
         density = self._density(samples.points(rays.origins, rays.directions), regions)
         nothing = torch.zeros_like(density)[:, None]
         image = composite(density, nothing, samples, backend=self.config.backend)
@@ -222,7 +233,7 @@ class VolumeRenderer(RendererBase[Field]):
 
     def _trace(self, rays: Rays, shading: Shading, wanted: Wanted) -> dict[str, Tensor]:
         """Return per ray: color (not yet over a background), alpha, depth, and what is wanted."""
-        samples = self._march(rays)
+        samples = self._march(rays, wanted.regions)
         hidden = None
         if self.hidden_share > WORTH_PRUNING:
             hidden = self._hidden(rays, samples, wanted.regions)
@@ -238,6 +249,8 @@ class VolumeRenderer(RendererBase[Field]):
             normal, result["orientation"] = self._normals(points, density, rays, samples, wanted)
             views = rays.view_index[samples.ray_index]
             features = {"color": shade(albedo, normal, shading.of(views)), "normal": normal}
+            if wanted.albedo:
+                features["albedo"] = albedo
         if wanted.depth_variance:
             features["moments"] = _moments(rays, samples)
         if wanted.regions is not None:
@@ -260,8 +273,8 @@ class VolumeRenderer(RendererBase[Field]):
         density, albedo = scene.density_and_color(points)
         return _of_shown(density, points, regions), albedo, None
 
-    def _march(self, rays: Rays) -> Samples:
-        """Return the samples where the field is not empty; there is always at least one."""
+    def _march(self, rays: Rays, regions: Regions | None) -> Samples:
+        """Return the samples where what is shown may be; there is always at least one."""
         samples = march(
             rays.origins,
             rays.directions,
@@ -271,6 +284,9 @@ class VolumeRenderer(RendererBase[Field]):
             jitter=rays.jitter,
             backend=self.config.backend,
         )
+        if _hides_some(regions) and not isinstance(self.scene, ComposedField):
+            points = samples.points(rays.origins, rays.directions)
+            samples = samples.keep(regions.presence(points) > UNSEEN)
         return samples if len(samples) else one_empty_sample(samples)
 
     @torch.no_grad()
@@ -329,9 +345,12 @@ def _of_shown(
     regions: Regions | None,
 ) -> Float[Tensor, " samples"]:
     """Return the density of the objects that are shown."""
-    if regions is None or regions.is_whole:
-        return density
-    return density * regions.presence(points)
+    return density * regions.presence(points) if _hides_some(regions) else density
+
+
+def _hides_some(regions: Regions | None) -> TypeGuard[Regions]:
+    """Return whether there are objects that are not shown."""
+    return regions is not None and not regions.is_whole
 
 
 def _pack(

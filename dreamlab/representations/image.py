@@ -2,8 +2,9 @@
 
     x_p = sigmoid(theta_p)      colours, sRGB
 
-It begins grey. As a thing in the world it is a board: the square |y|, |z| <= 1 in the plane x = 0,
-painted on the side that faces +x, which the front view sees.
+It begins grey, or as a given picture, whose middle square is resized. As a thing in the world it
+is a board: the square |y|, |z| <= 1 in the plane x = 0, painted on the side that faces +x, which
+the front view sees.
 
 Glossary: `theta` one number a pixel and channel.
 Source: image synthesis by score distillation as in DreamFusion (Poole et al. 2022), section 3.2.
@@ -14,9 +15,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 HALF_EXTENT = 1.0
+DEEPEST = 0.01
+"""Darkest value of a picture that is begun with, and distance of the brightest from 1: at the ends
+themselves theta would be infinite, and close to them no gradient moves the colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,17 @@ class Image(nn.Module):
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
         """Return nothing: only the rule acts."""
         return {}
+
+    @torch.no_grad()
+    def adopt_picture(self, picture: Float[Tensor, "height width 3"]) -> None:
+        """Begin with the middle square of a picture, sRGB in [0, 1]."""
+        height, width, _ = picture.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = picture[top : top + side, left : left + side].permute(2, 0, 1)[None]
+        size = self.theta.shape[:2]
+        resized = interpolate(square, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        self.theta.copy_(resized.clamp(DEEPEST, 1 - DEEPEST).logit())
 
     @torch.no_grad()
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:

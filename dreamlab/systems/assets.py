@@ -3,7 +3,8 @@
 A file may hold several objects; they become one mesh. Base colours come from textures, from vertex
 colours or from the colour of the material; glTF states the last two as linear light, which become
 sRGB here. Lights, cameras, animations and all other maps are left out. A PLY in the convention of
-3D Gaussian splatting holds Gaussians instead, which stay Gaussians.
+3D Gaussian splatting holds Gaussians instead, which stay Gaussians. Stages that make a picture
+start from a picture.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from torch import Tensor
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF, to_world_axes
 from dreamlab.core.mesh import Mesh
+from dreamlab.core.pictures import READABLE, open_picture
 from dreamlab.core.protocols import Splats
 from dreamlab.core.splat_file import holds_splats, read_splats
 from dreamlab.ops.light.srgb import to_srgb
@@ -59,6 +61,11 @@ class Asset:
             colors[own] = Paint(part).at(face, nearest.weight[own])
             begin += len(part.faces)
         return colors.to(points)
+
+
+Photo = Float[Tensor, "height width 3"]
+"""Colours of a picture, sRGB in [0, 1]."""
+Start = Asset | Splats | Photo
 
 
 def load_asset(path: Path, half_extent: float) -> Asset:
@@ -101,8 +108,14 @@ def _closed_volume(models: Sequence[trimesh.Trimesh]) -> float:
     return sum((float(model.volume) for model in welded if model.is_watertight), 0.0)
 
 
-def load_start(path: Path, half_extent: float) -> Asset | Splats:
-    """Read a model or Gaussians, whatever the file holds; see `load_asset` and `load_splats`."""
+def load_start(path: Path, half_extent: float) -> Start:
+    """Read a model, Gaussians or a picture, whatever the file holds.
+
+    Raises:
+        InputError: see `load_asset` and `load_splats`; or it is no picture.
+    """
+    if path.suffix.lower() in READABLE:
+        return torch.from_numpy(np.array(open_picture(path, "start_from"))).float() / 255
     if path.suffix.lower() == ".ply" and holds_splats(path):
         return load_splats(path, half_extent)
     return load_asset(path, half_extent)

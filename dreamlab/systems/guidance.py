@@ -164,7 +164,8 @@ def check_reference(name: str, config: StageConfig) -> None:
             raise InputError(
                 f"stage {name!r} has the guidance {rule}, which changes an object, and starts "
                 "afresh.",
-                f"set stages.{name}.start_from to a model (such as chair.glb), or to previous.",
+                f"set stages.{name}.start_from to a model (chair.glb), to previous, or, where a "
+                "picture is made, to a picture (chair.png).",
             )
         if not settings["reference_prompt"].strip():
             raise InputError(

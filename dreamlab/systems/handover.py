@@ -1,13 +1,14 @@
-"""What a stage begins with: the object of the stage before, or an asset."""
+"""What a stage begins with: the object of the stage before, an asset, or a picture."""
 
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.protocols import (
     Adopting,
+    AdoptingPicture,
     AdoptingSplats,
     Composed,
     Resizing,
@@ -16,7 +17,7 @@ from dreamlab.core.protocols import (
     objects_of,
 )
 from dreamlab.representations.painted import Painted
-from dreamlab.systems.assets import Asset
+from dreamlab.systems.assets import Start
 from dreamlab.systems.per_object import check_per_object
 from dreamlab.systems.stage import Stage
 from dreamlab.systems.surface import check_has_surface, surface_of
@@ -136,8 +137,8 @@ def _sizes(representation: nn.Module) -> dict[str, torch.Size]:
     }
 
 
-def begin_with(stage: Stage, start: Asset | Splats) -> None:
-    """Let `stage` take over the shape and the colours of a model, or Gaussians as they are.
+def begin_with(stage: Stage, start: Start) -> None:
+    """Let `stage` take over shape and colours of a model, Gaussians as they are, or a picture.
 
     Raises:
         InputError: its representation cannot become that.
@@ -151,6 +152,15 @@ def begin_with(stage: Stage, start: Asset | Splats) -> None:
             )
         for field, _ in stage.particles:
             field.adopt_splats(start)
+        return
+    if isinstance(start, Tensor):
+        if not isinstance(stage.representation, AdoptingPicture):
+            raise InputError(
+                f"stage {stage.name!r} cannot start from a picture: a {name} cannot become one.",
+                f"set stages.{stage.name}.start_from to null, or use the representation image.",
+            )
+        for field, _ in stage.particles:
+            field.adopt_picture(start.to(stage.device))
         return
     if not isinstance(stage.representation, Adopting):
         raise InputError(

@@ -9,6 +9,7 @@ from dreamlab.core.cameras import CameraRanges
 from dreamlab.core.config import Plain
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF
+from dreamlab.core.pictures import READABLE
 from dreamlab.core.schedules import Scalar
 from dreamlab.guidance.controls import ControlConfig, check_controls
 from dreamlab.guidance.encoder_gradient import EncoderGradient
@@ -139,7 +140,8 @@ class StageConfig:
     has the outline that is seen, `tsdf` fuses the depth of views."""
     start_from: str | None = None
     """`previous` goes on with the object of the stage before; the path of a model (glb, obj, ply,
-    stl) or of Gaussians (ply) starts from that; none starts afresh."""
+    stl), of Gaussians (ply) or, for a picture, of a picture (png, jpg, webp) starts from that; none
+    starts afresh."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "views", "particles"):
@@ -151,10 +153,11 @@ class StageConfig:
                 f"{self.views}"
             )
         start = self.start_from
-        if start not in (None, PREVIOUS) and Path(start).suffix.lower() not in FRAME_OF:
+        known = (*FRAME_OF, *READABLE)
+        if start not in (None, PREVIOUS) and Path(start).suffix.lower() not in known:
             raise ValueError(
-                f"start_from must be {PREVIOUS}, the path of a model ({', '.join(FRAME_OF)}) or "
-                f"null, got {start!r}"
+                f"start_from must be {PREVIOUS}, the path of a model or, for a picture, of a "
+                f"picture ({', '.join(known)}) or null, got {start!r}"
             )
         ends = [milestone.until for milestone in self.milestones]
         if not ends or ends[-1] != 1 or not all(a < b for a, b in pairwise(ends)):
@@ -193,6 +196,12 @@ class StageConfig:
             )
         start_from = self.start_from
         if start_from not in (None, PREVIOUS):
+            is_picture = Path(start_from).suffix.lower() in READABLE
+            if is_picture and self.renderer.get("name") != FLAT:
+                raise InputError(
+                    f"{prefix}start_from is a picture, with which no object can begin.",
+                    f"give a model ({', '.join(FRAME_OF)}), or make a picture: `dreamlab image`.",
+                )
             start_from = str(Path(start_from).expanduser().absolute())
         guidance = components.find("guidance", self.guidance, f"{prefix}guidance").plain
         if not components.rules_in(guidance):

@@ -28,7 +28,7 @@ from dreamlab.core.protocols import (
 )
 from dreamlab.core.regions import Regions
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, needs_normals, views_together
+from dreamlab.guidance.base import Guidance, needs_albedo, needs_normals, views_together
 from dreamlab.guidance.comparing import Comparing
 from dreamlab.guidance.learning import Learning
 from dreamlab.guidance.pgc import PixelGradients
@@ -70,6 +70,7 @@ class Renderer(Protocol):
         generator: torch.Generator | None = None,
         background: Tensor | None = None,
         normals: bool = False,
+        albedo: bool = False,
         depth_variance: bool = False,
         regions: Regions | None = None,
     ) -> Render:
@@ -271,6 +272,7 @@ class Stage:
                 training=True,
                 generator=self._generator(step, "render"),
                 normals=normals,
+                albedo=needs_albedo(self.guidance),
                 depth_variance=buffers.depth_variance,
                 regions=self._regions_at(step),
             )

@@ -124,3 +124,19 @@ def test_bad_input_is_refused_in_two_lines_and_leaves_nothing_behind(
     for word in words:
         assert word in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_yours_is_edited_by_the_difference_of_two_prompts(tmp_path, model):
+    begin = np.linspace(40, 200, 32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8)
+    Image.fromarray(begin).save(tmp_path / "mine.png")
+    given = f"stages.image.start_from={tmp_path / 'mine.png'}"
+    said = "stages.image.guidance.reference_prompt=a red mushroom"
+    options = ("--guidance", "dds", "--json", "--quiet", "--output", str(tmp_path / "runs"))
+    few = ("stages.image.steps=3", *SMALL[1:], "stages.image.representation.size=32")
+    result = run("image", "a blue mushroom", model, *few, given, said, *options)
+    assert result.exit_code == 0, result.stderr
+    found = np.asarray(Image.open(folder_of(result).image)).astype(int)
+    changed = np.abs(found - begin)
+    assert 0 < changed.max() and changed.mean() < 12, "three steps away from where it began"
+    refused = run("image", "a blue mushroom", model, *few, said, *options)
+    assert refused.exit_code == 2 and "chair.png" in refused.stdout + refused.stderr

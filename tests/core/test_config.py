@@ -153,7 +153,7 @@ def test_a_value_may_hold_equals_signs():
     assert parse_dotlist(["name=a=b"]) == {"name": "a=b"}
 
 
-@pytest.mark.parametrize("bad", ["steps", "=3", ".=3", "a..b=3", "a=[1", "a={b", "a=${c}"])
+@pytest.mark.parametrize("bad", ["steps", "=3", ".=3", "a..b=3", "a=[1", "a={b", "a=${c}", "[=3"])
 def test_a_malformed_assignment_is_refused_by_name(bad):
     with pytest.raises(InputError) as caught:
         parse_dotlist([bad])

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from made_up_runs import sheet
 from PIL import Image
 
-from dreamlab.core.pictures import LABEL_HEIGHT, normal_to_rgb, save, tile, to_bytes, untile
+from dreamlab.core.errors import InputError
+from dreamlab.core.pictures import (
+    LABEL_HEIGHT,
+    normal_to_rgb,
+    open_picture,
+    save,
+    tile,
+    to_bytes,
+    untile,
+)
 
 
 @given(st.integers(0, 255))
@@ -71,3 +80,17 @@ def test_a_picture_that_is_no_sheet_is_not_cut():
     whole = sheet().crop((0, 0, 300, LABEL_HEIGHT + 5))
     with pytest.raises(ValueError, match="3 rows"):
         untile(whole, rows=3)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    picture = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    picture.save(tmp_path / "half.png")
+    opened = open_picture(tmp_path / "half.png", "here")
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (255, 255, 255)]
+
+
+def test_a_file_that_is_no_picture_is_refused_with_the_setting(tmp_path):
+    (tmp_path / "no.png").write_text("none")
+    with pytest.raises(InputError, match=r"here: .*no\.png cannot be read as a picture"):
+        open_picture(tmp_path / "no.png", "here")

@@ -1,6 +1,7 @@
 """Pixel-wise gradient clipping against its formulas, and around SDS with exact scores."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -213,6 +214,19 @@ def test_each_picture_has_its_own_threshold_and_other_users_of_the_render_none()
     of_depth = g.sum(dim=-1, keepdim=True)
     torch.testing.assert_close(3 * depth.grad, clip_gradient(of_depth, "norm2", 0.01))
     assert {name.partition("_")[0] for name in pixels.metrics} == {"normal", "depth"}
+
+
+def test_colours_without_light_have_the_threshold_of_colours_each_picture_by_itself():
+    g = spiky(1)
+    rgb, albedo = (torch.rand(g.shape, generator=seeded(3)).requires_grad_(True) for _ in range(2))
+    pixels = PixelGradients(PixelGradientConfig(rgb=0.1), 0.0)
+    shown = pixels.guard(replace(as_render(rgb), albedo=albedo))
+    assert shown.albedo is not None
+    (shown.rgb * g - 2 * shown.albedo * g).sum().backward()
+    assert rgb.grad is not None and albedo.grad is not None
+    torch.testing.assert_close(rgb.grad, clip_gradient(g, "norm2", 0.1))
+    torch.testing.assert_close(albedo.grad, clip_gradient(-2 * g, "norm2", 0.1))
+    assert {name.partition("_")[0] for name in pixels.metrics} == {"rgb", "albedo"}
 
 
 def test_a_picture_that_is_used_twice_is_clipped_once_and_the_threshold_may_move():

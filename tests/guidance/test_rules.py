@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, needs_normals
+from dreamlab.guidance.base import Guidance, needs_albedo, needs_normals
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.rule import Rule, RuleConfig
 from dreamlab.systems.components import available, find
@@ -237,6 +237,34 @@ def test_every_rule_can_judge_normals(case: str):
     assert 0 <= seen[0].min() and seen[0].max() <= 1
 
 
+@pytest.mark.parametrize("case", [*CASES, "sdedit"])
+def test_every_rule_can_judge_colours_without_light(case: str):
+    """As it judges colours, and nothing goes back to those that are lit."""
+    unlit, lit = torch.rand(2, 2, 8, 8, 3, generator=seeded(5))
+
+    def gradients(sees: str) -> list[Tensor | None]:
+        render = as_render(lit.clone().requires_grad_(True))
+        albedo = unlit.clone().requires_grad_(True)
+        before = replace(as_render(lit), albedo=render.reference.rgb)  # type: ignore[union-attr]
+        shown = replace(render, albedo=albedo, reference=before)
+        if sees == "rgb":
+            shown = replace(as_render(albedo), albedo=render.rgb)
+        rule = edit(sees) if case == "sdedit" else make(case, sees=sees)
+        assert needs_albedo(rule) == (sees == "albedo") and not needs_normals(rule)
+        loss = rule(shown, CAMERAS[:2], 0.5, seeded()).loss
+        return list(torch.autograd.grad(loss, [albedo, render.rgb], allow_unused=True))
+
+    found, expected = gradients("albedo"), gradients("rgb")
+    assert found[1] is None and expected[1] is None
+    assert found[0] is not None and found[0].any() and torch.equal(found[0], expected[0])  # type: ignore[arg-type]
+
+
+def edit(sees: str) -> Guidance:
+    found = find("guidance", {"name": "sdedit", "sees": sees, "num_steps": 5})
+    prompts = Prompts.encode(gaussian(), "cat", "ugly", PromptConfig(view="none"))
+    return found.module.build(found.config, gaussian(), prompts)
+
+
 @pytest.mark.parametrize("case", ["sds", "ism"])
 def test_normal_and_opacity_can_be_the_latents(case: str):
     prior = FourChannels(gaussian().mean, image_size=32, latent_channels=4)
@@ -254,8 +282,9 @@ def test_what_cannot_be_seen_is_refused():
         make("sds", sees="shape")
     with pytest.raises(InputError, match="image_weight must be 0"):
         make("sds", sees="shape", image_weight=0.1)
-    with pytest.raises(InputError, match="makes none"):
-        make("sds", sees="normal")(as_render(torch.rand(1, 8, 8, 3)), CAMERAS[:1], 0.0, seeded())
+    for sees in ("albedo", "normal"):
+        with pytest.raises(InputError, match=f"looks at .*{sees}.*makes none"):
+            make("sds", sees=sees)(as_render(torch.rand(1, 8, 8, 3)), CAMERAS[:1], 0.0, seeded())
 
 
 @pytest.mark.parametrize(

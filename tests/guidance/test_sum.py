@@ -11,7 +11,7 @@ from rules import CASES, MEANS, STD, Scene
 from torch import Tensor
 
 from dreamlab.core.render import Render
-from dreamlab.guidance.base import Guidance, needs_normals, views_together
+from dreamlab.guidance.base import Guidance, needs_albedo, needs_normals, views_together
 from dreamlab.guidance.encoder_gradient import optimized_latents, with_latents
 from dreamlab.guidance.pgc import PixelGradientConfig, PixelGradients, clip_gradient
 from dreamlab.guidance.prompts import PromptConfig, Prompts
@@ -182,6 +182,12 @@ def test_normals_are_needed_if_any_rule_needs_them_and_views_are_judged_as_the_p
     assert needs_normals(sum_of(prior, colors=COLORS, normals=NORMALS))
     assert not needs_normals(sum_of(prior, colors=COLORS))
     assert views_together(sum_of(prior, colors=COLORS), 2) == 1
+
+
+def test_colours_without_light_are_needed_if_any_rule_looks_at_them():
+    of_albedo = COLORS | {"sees": "albedo"}
+    assert needs_albedo(sum_of(gaussian(), a=COLORS, b=of_albedo))
+    assert not needs_albedo(sum_of(gaussian(), a=COLORS)) and not needs_albedo(None)
 
 
 def test_the_single_rules_of_a_guidance_are_found_by_name():

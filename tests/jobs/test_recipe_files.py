@@ -3,6 +3,8 @@
 import pytest
 
 from dreamlab.core.errors import InputError
+from dreamlab.core.locations import configs_dir
+from dreamlab.jobs.batch.estimate import from_cost
 from dreamlab.jobs.recipe_files import QUALITIES, list_recipes, read_recipe
 
 
@@ -18,6 +20,19 @@ def test_every_recipe_says_what_it_is_and_what_each_quality_costs(name):
     assert 20 <= len(recipe.description) <= 100
     assert set(recipe.cost) == set(QUALITIES)
     assert recipe.stages and set(recipe.quality) <= set(QUALITIES)
+
+
+DOWNLOADED = [name for name in list_recipes() if read_recipe(name).prior["model"] != "toybox"]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_recipe_for_a_model_that_is_not_here_names_its_source_its_memory_and_its_time(name):
+    text = (configs_dir() / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("#") and "# Source: " in text
+    for quality, cost in read_recipe(name).cost.items():
+        estimate = from_cost(name, quality)
+        assert estimate.seconds is not None and estimate.memory_gb is not None, quality
+        assert any(word in cost for word in ("estimated", "as published")), quality
 
 
 def test_an_unknown_recipe_gets_the_nearest_name():

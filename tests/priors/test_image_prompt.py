@@ -13,16 +13,12 @@ from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
 
 from dreamlab.core.config import build
 from dreamlab.core.errors import InputError, MissingError
+from dreamlab.core.pictures import open_picture
 from dreamlab.core.schedules import Schedule
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.priors import image_prompt
 from dreamlab.priors.footprint import META, Demand, step_bytes
-from dreamlab.priors.image_prompt import (
-    ImagePrompt,
-    load_image_prompt,
-    open_picture,
-    with_sight,
-)
+from dreamlab.priors.image_prompt import ImagePrompt, load_image_prompt, with_sight
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.memory import take
@@ -164,7 +160,7 @@ def test_the_prediction_is_that_of_the_pipeline_with_the_same_image(root: Path, 
     pipeline.set_ip_adapter_scale(0.7)
     # negative first, as pipelines order rows
     embeds = pipeline.prepare_ip_adapter_image_embeds(
-        open_picture(root / "chair.png"), None, "cpu", 1, True
+        open_picture(root / "chair.png", "image"), None, "cpu", 1, True
     )
     prior = load(root, name, scale=0.7)
     told = prior.told(prior.encode_text(["", "a chair"]))
@@ -275,14 +271,6 @@ def test_memory_is_counted_and_attention_that_sees_is_not_replaced(root: Path):
     assert not take(prior, "attention_slicing") and take(prior, "half_precision")
     after = prior.predict(noisy(), T, texts(prior, True, False)).eps
     assert (after - before).std() < 0.05 * before.std()
-
-
-def test_what_is_transparent_is_white(tmp_path: Path):
-    picture = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    picture.putpixel((1, 0), (0, 0, 0, 0))
-    picture.save(tmp_path / "half.png")
-    opened = open_picture(tmp_path / "half.png")
-    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(255, 0, 0), (255, 255, 255)]
 
 
 def test_what_does_not_fit_is_refused(root: Path, tmp_path: Path):

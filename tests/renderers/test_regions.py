@@ -148,6 +148,33 @@ def test_one_object_alone_hides_the_other_which_no_longer_occludes(name: str):
     assert (red.rgb[shown] - COLORS[0]).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_rays_are_clipped_to_where_the_shown_objects_can_be_and_the_picture_stays(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+):
+    regions = Regions.of(LAYOUT)
+
+    class Asked(TwoBalls):
+        def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
+            asked.append(points.detach())
+            return super().density_and_color(points)
+
+    def drawn(shown: Regions) -> tuple[Render, Tensor]:
+        asked.clear()
+        return draw("volume", shown, Asked(), training=training), torch.cat(asked)
+
+    asked: list[Tensor] = []
+    _, everywhere = drawn(regions)
+    clipped, here = drawn(regions.only([0]))
+    assert len(here) < 0.7 * len(everywhere), "half of the cube, and a soft border"
+    assert (regions.distances(here)[:, 0] < regions.distances(here)[:, 1] + 0.2).all()
+    monkeypatch.setattr(volume, "UNSEEN", -1.0)
+    whole, all_points = drawn(regions.only([0]))
+    assert len(all_points) == len(everywhere)
+    torch.testing.assert_close(clipped.rgb, whole.rgb, atol=1e-3, rtol=0)
+    torch.testing.assert_close(clipped.alpha, whole.alpha, atol=1e-3, rtol=0)
+
+
 @every_renderer
 def test_excess_is_nothing_inside_and_leads_back_from_outside(name: str):
     regions = Regions.of(LAYOUT)

@@ -9,7 +9,8 @@ class Recorder:
 
     needs_normals = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_albedo: bool = False) -> None:
+        self.needs_albedo = needs_albedo
         self.renders: list[Render] = []
 
     def __call__(

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from recorder import Recorder
 from toy_run import BallPrior, Losses, toy_stage, toy_train
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.render import Render
 from dreamlab.guidance.base import GuidanceOutput
 from dreamlab.guidance.pgc import PixelGradientConfig
+from dreamlab.guidance.prompts import PromptConfig, Prompts
+from dreamlab.systems.components import find
 from dreamlab.systems.handover import continue_from
 from dreamlab.systems.settings import StageConfig
 from dreamlab.systems.stage import Stage
@@ -82,6 +85,54 @@ def test_every_renderers_pictures_are_clipped_and_an_infinite_threshold_changes_
     assert clip_metrics["rgb_gradient_max"] == pytest.approx(10001 * 3**0.5, rel=1e-3)
     norms = [math.sqrt(sum(float(g.square().sum()) for g in gs)) for gs in (clipped, plain)]
     assert 0 < norms[0] < norms[1]
+
+
+LIT: dict[str, dict[str, Any]] = {
+    **{name: {"shading": SHADED, **changes} for name, changes in OBJECTS.items() if name != "flat"},
+    "volume, normals of the density": {
+        "shading": SHADED,
+        "renderer": toy_stage().renderer | {"normals": "density"},
+    },
+    "mesh with a material": {
+        "shading": {"ambient_until": 0.0, "albedo": 0.0, "lambertian": 0.0, "pbr": 1.0}
+        | {"textureless": 0.0},
+        **OBJECTS["mesh"],
+        "representation": OBJECTS["mesh"]["representation"] | {"material": {}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", LIT)
+def test_in_a_lit_view_a_rule_may_see_the_colours_of_the_same_view_without_light(name: str):
+    def seen(*, needs_albedo: bool = False, **changes: Any) -> Render:
+        config = toy_stage(**LIT[name] | changes, losses={})
+        watched = Recorder(needs_albedo=needs_albedo)
+        Stage("s", config, watched, seed=0, device=CPU).step(0)
+        return watched.renders[0]
+
+    plain, lit, both = seen(shading={}), seen(), seen(needs_albedo=True)
+    assert plain.albedo is None and lit.albedo is None, "it is not drawn unless it is looked at"
+    assert both.albedo is not None and torch.equal(both.rgb, lit.rgb)
+    torch.testing.assert_close(both.albedo, plain.rgb, atol=1e-6, rtol=0)
+    assert (both.albedo - both.rgb).abs().max() > 0.05
+
+    prior = BallPrior()
+    rule = find("guidance", {"name": "sds", "sees": "albedo"})
+    prompts = Prompts.encode(prior, "a ball", "", PromptConfig(view="none"))
+    config = toy_stage(**LIT[name], losses={})
+    stage = Stage("s", config, rule.module.build(rule.config, prior, prompts), seed=0, device=CPU)
+    stage.step(0)
+    groups = stage.parameter_groups()
+    colored = groups["color" if name == "splat" else "mlp"]
+    assert any(p.grad is not None and p.grad.any() for p in colored)
+
+
+def test_a_picture_without_light_is_the_picture():
+    config = toy_stage(**OBJECTS["flat"], losses={})
+    watched = Recorder(needs_albedo=True)
+    Stage("s", config, watched, seed=0, device=CPU).step(0)
+    (render,) = watched.renders
+    assert render.albedo is not None and torch.equal(render.albedo, render.rgb)
 
 
 def test_the_same_views_clipped_in_a_batch_of_another_size_get_the_same_gradient():

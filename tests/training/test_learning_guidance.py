@@ -64,6 +64,22 @@ def test_a_run_that_was_stopped_twice_has_the_same_result_bit_for_bit(
     assert all(bool(state[name].any()) for name in learned if "exp_avg" in name)
 
 
+def test_particles_share_what_is_learned_and_resume_with_it_exactly(
+    tmp_path: Path, model: Path
+) -> None:
+    stages = {"only": toy_stage(steps=4, particles=2, guidance=LEARNING)}
+    whole = run(tmp_path / "whole", model, stages).stage
+    stop = StopFlag()
+    run(tmp_path / "part", model, stages, stop=stop, on_event=stop_after(stop, ("only", 2)))
+    resumed = run(tmp_path / "part", model, stages, resume=True).stage
+    assert {whole.particle_at(step) for step in range(4)} == {0, 1}
+    state = whole.state()
+    assert sum(name.endswith("camera.2.weight") for name in state) == 1
+    assert state["guidance.optimizer.0.step"] == 4, "every step is one of the shared score"
+    for name, tensor in resumed.state().items():
+        assert torch.equal(tensor, state[name]), name
+
+
 def test_what_was_trained_can_be_loaded_without_the_model(tmp_path: Path, model: Path) -> None:
     stages = {"only": STAGES["coarse"]}
     trained = run(tmp_path, model, stages)

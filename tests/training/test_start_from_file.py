@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from toy_run import Losses, stop_after, toy_stage, toy_train
 
 from dreamlab.core.errors import InputError
@@ -116,3 +118,43 @@ def test_a_mesh_cannot_start_from_gaussians_but_gaussians_from_a_mesh_in_the_sam
 def test_only_formats_that_can_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match="start_from"):
         toy_stage(start_from="model.fbx")
+
+
+def picture_stage(path: Path, **changes):
+    return toy_stage(
+        **{
+            "steps": 1,
+            "start_from": str(path),
+            "representation": {"name": "image", "size": 8},
+            "renderer": {"name": "flat"},
+            "milestones": [{"until": 1.0, "size": 8}],
+            "losses": {},
+            **changes,
+        }
+    )
+
+
+def test_a_picture_starts_as_the_middle_square_of_the_picture_in_a_file(tmp_path):
+    wide = np.zeros((16, 48, 3), dtype=np.uint8)
+    wide[:, 16:32] = (51, 102, 204)
+    wide[8:, 16:32] = (255, 0, 128)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    still = {"optimizer": {"lr": {"pixels": 0.0}}}
+    trained = toy_train(tmp_path / "run", {"image": picture_stage(tmp_path / "wide.png", **still)})
+    found = trained.stage.representation.picture()
+    upper, lower = torch.tensor([51.0, 102.0, 204.0]) / 255, torch.tensor([0.99, 0.01, 128 / 255])
+    torch.testing.assert_close(found[:3], upper.expand(3, 8, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[5:], lower.expand(3, 8, 3), atol=1e-5, rtol=0)
+
+
+def test_objects_and_latents_do_not_start_from_pictures_nor_pictures_from_models(block, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="with which no object can begin"):
+        toy_train(tmp_path / "mesh", {"paint": mesh_stage(tmp_path / "a.png")})
+    latents = {"name": "latent_image", "channels": 3, "latent_size": 16, "size": 16}
+    with pytest.raises(InputError, match="a latent_image cannot become one"):
+        toy_train(
+            tmp_path / "z", {"image": picture_stage(tmp_path / "a.png", representation=latents)}
+        )
+    with pytest.raises(InputError, match="cannot become a mesh"):
+        toy_train(tmp_path / "model", {"image": picture_stage(block)})

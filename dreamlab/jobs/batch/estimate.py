@@ -6,8 +6,8 @@ those without if not: with r_k the steps per second of stage k and S_k its steps
     seconds = sum over k of S_k / median(r_k)  +  median(seconds outside the stages)
 
 so rows with fewer steps are estimated to be faster; memory is the largest peak seen. Else from the
-recipe's `cost` lines, which were measured on the machine that they name, without regard to
-overrides. Where neither says anything, nothing is claimed.
+recipe's `cost` lines, which were measured on the machine that they name or say that they are
+estimated, without regard to overrides. Where neither says anything, nothing is claimed.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Layouts as SemanticSDS has them: `raw.json` and `normalized.json`, as its planner writes them.
+"""Layouts as SemanticSDS has them: those of its planner, and those in its configs.
+
+The planner writes `raw.json` and `normalized.json`:
 
     user_prompt: ...                        the scene; may be left out
     scene_models:
@@ -17,10 +19,21 @@ p + s (a - 1/2) to p + s (b - 1/2). An object without parts is one box.
 What follows from these numbers (`scale`, `parts_in_global_coords`) or is not what is trained
 (`parts_in_complementary_format`, `name`) is known and not read.
 
-Source: SemanticSDS (Yang et al. 2024); format seen in `layouts_cache`, `main.py` and
+A config (`conf/*.yaml`) holds the same beside everything that a run has, of which nothing is read:
+
+    init:
+      subinit:
+        - bbox_dimensions: [x, y, z]        edges; without them the object counts as a cube
+          xyz_offset: [x, y, z]             middle
+          part_space_ratios: [[a, b], ...]  corners of the parts in [0, 1]^3
+          part_specific_guidance_prompts:   one for each part
+            - {prompt: ..., ...}
+
+Source: SemanticSDS (Yang et al. 2024); format seen in `layouts_cache`, `conf`, `main.py` and
 `generate_layouts_PAL.py` of github.com/YangLing0818/SemanticSDS-3D at 1c0ea01.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +56,9 @@ OF_MODEL = (
 )
 OF_PART = ("prompt", "min_corner", "max_corner")
 AXES = ("x", "y", "z")
+INIT, OBJECTS = "init", "subinit"
+RATIOS, TOLD = "part_space_ratios", "part_specific_guidance_prompts"
+KEYS = [re.compile(rf"^{key}:", re.MULTILINE) for key in (INIT, f" +{OBJECTS}")]
 
 
 def is_semantic_sds(content: Mapping[str, Any]) -> bool:
@@ -64,6 +80,47 @@ def read_semantic_sds(content: Mapping[str, Any], where: str) -> Layout:
     if prompt is not None and not isinstance(prompt, str):
         raise InputError(f"{where}: user_prompt must be text.", "write it in quotes.")
     return arrange(blocks, prompt, where)
+
+
+def is_config(text: str) -> bool:
+    """Whether a text is a config of SemanticSDS, as far as its keys tell."""
+    return all(key.search(text) for key in KEYS)
+
+
+def read_config(content: Mapping[str, Any], where: str) -> Layout:
+    """Turn the content of a config into a layout; `where` names it in messages.
+
+    Raises:
+        InputError: a key that is read is missing, or a number or a prompt is refused.
+    """
+    init = content.get(INIT)
+    objects = _items(init.get(OBJECTS) if isinstance(init, dict) else None, f"{where}: {OBJECTS}")
+    blocks: list[Block] = []
+    for index, item in enumerate(objects):
+        blocks += _blocks_of_config(item, f"{where}: {OBJECTS}[{index}]")
+    return arrange(blocks, None, where)
+
+
+def _blocks_of_config(item: Any, where: str) -> list[Block]:
+    """Return the parts of an object of a config."""
+    if not isinstance(item, dict):
+        raise InputError(f"{where} must hold a mapping of names to values.", "change it.")
+    ratios, told = (_items(item.get(key), f"{where}.{key}") for key in (RATIOS, TOLD))
+    if len(ratios) != len(told):
+        raise InputError(f"{where} has {len(ratios)} parts and {len(told)} prompts.", "change it.")
+    size = read_numbers(
+        item.get("bbox_dimensions", [1, 1, 1]), 3, f"{where}.bbox_dimensions", low=0.0
+    )
+    middle = read_numbers(item.get("xyz_offset", [0, 0, 0]), 3, f"{where}.xyz_offset")
+    corner = [m - s / 2 for m, s in zip(middle, size, strict=True)]
+    blocks = []
+    for index, (ends, prompt) in enumerate(zip(ratios, told, strict=True)):
+        place = f"{where}.{RATIOS}[{index}]"
+        if not isinstance(ends, list) or len(ends) != 2 or not isinstance(prompt, dict):
+            raise InputError(f"{place} must be two corners, with a prompt.", "change it.")
+        part = {"prompt": prompt.get("prompt"), "min_corner": ends[0], "max_corner": ends[1]}
+        blocks.append(_part(part, corner, size, place))
+    return blocks
 
 
 def _blocks(model: Any, where: str) -> list[Block]:

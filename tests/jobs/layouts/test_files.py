@@ -212,6 +212,75 @@ def test_a_split_without_its_parts_and_a_key_beside_the_models_are_refused():
         parse_layout('{"scene_models": []}', "scene")
 
 
+CAR = """
+device: cuda
+guidance: {device: "${device}", guidance_scale: 100.0}
+init:
+  type: multiple_groups
+  subinit:
+  - prompt: A car
+    num_points: 12288
+    xyz_offset: [0, 0, 0]
+    part_space_ratios:
+    - - [0.0, 0.0, 0.0]
+      - [0.25, 1.0, 1.0]
+    - - [0.25, 0.0, 0.0]
+      - [1.0, 1.0, 1.0]
+    part_specific_guidance_prompts:
+    - {device: "${guidance.device}", prompt: a car made of LEGO, negative_prompt: ''}
+    - {device: "${guidance.device}", prompt: a car made of cheese}
+loss: {sds: 0.1}
+"""
+"""An object of two parts, with values that its own program would look up."""
+
+
+def test_configs_of_semantic_sds_hold_boxes_too_and_nothing_in_them_is_looked_up():
+    lego, cheese = parse_layout(CAR, "car.yaml").boxes
+    side = 2 * REACH / 3**0.5
+    assert (lego.prompt, cheese.prompt) == ("a car made of LEGO", "a car made of cheese")
+    assert lego.size == pytest.approx((side / 4, side, side), abs=2e-3)
+    assert lego.center == pytest.approx((-3 * side / 8, 0, 0), abs=2e-3)
+    assert cheese.center == pytest.approx((side / 8, 0, 0), abs=2e-3)
+
+
+def test_a_config_and_the_planners_file_of_the_same_scene_are_the_same_layout():
+    scene = semantic()
+    objects = []
+    for model in scene["scene_models"]:
+        whole = {"prompt": "a car", "min_corner": [0, 0, 0], "max_corner": [1, 1, 1]}
+        parts = model.get("parts_in_local_01_coords", [whole])
+        objects.append(
+            {
+                "bbox_dimensions": [model["dimensions"][axis] for axis in "xyz"],
+                "xyz_offset": [model["position"][axis] for axis in "xyz"],
+                "part_space_ratios": [[p["min_corner"], p["max_corner"]] for p in parts],
+                "part_specific_guidance_prompts": [{"prompt": p["prompt"]} for p in parts],
+            }
+        )
+    text = yaml.safe_dump({"init": {"type": "multiple_groups", "subinit": objects}})
+    found, planned = parse_layout(text, "conf.yaml"), parse_layout(json.dumps(scene), "x.json")
+    assert found.boxes == planned.boxes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[0.25, 1.0, 1.0]", "[0.25, 1.0, 2.0]", r"part_space_ratios\[0\].max_corner has 2.0"),
+        ("- [0.25, 1.0, 1.0]", "- 3", "must be a list of 3 numbers"),
+        ("  - prompt: A car\n   ", "  - 3\n  - prompt: A car\n   ", "must hold a mapping"),
+        ("    - {device", "    - {prompt: more}\n    - {device", "2 parts and 4 prompts"),
+        ("    xyz_offset: [0, 0, 0]", "    bbox_dimensions: [1, 0, 1]", "must be positive"),
+        ("a car made of LEGO", "3", "must be text"),
+        ("a car made of LEGO", '"${oc.env:HOME}"', r"plain text without '\$\{'"),
+        ("part_space_ratios", "ratios", "part_space_ratios must be a list"),
+    ],
+)
+def test_what_is_odd_in_a_config_of_semantic_sds_is_refused(old: str, new: str, message: str):
+    assert old in CAR
+    with pytest.raises(InputError, match=message):
+        parse_layout(CAR.replace(old, new), "car")
+
+
 def test_the_setting_layout_takes_files_of_others_too(tmp_path: Path):
     for name, text in (("scene.txt", LUCID), ("scene.json", json.dumps(semantic()))):
         path = tmp_path / name

@@ -1,15 +1,16 @@
-"""VSD with the real classes: one U-Net gives both scores, and only its adapters learn."""
+"""VSD with the real classes: one network gives both scores, and only its adapters learn."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from guided_views import as_render, cameras_at
-from tiny_models import IMAGE_SIZE
+from tiny_models import IMAGE_SIZE, save_tiny_flux, save_tiny_sd3
 
 from dreamlab.guidance.guided import guided_noise
 from dreamlab.guidance.prompts import PromptConfig, Prompts
 from dreamlab.guidance.vsd import VSD, Config
+from dreamlab.priors.diffusion import DiffusionPrior
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.stable_diffusion import StableDiffusionPrior
@@ -24,7 +25,7 @@ def prior(sd_folder: Path) -> StableDiffusionPrior:
     return loaded
 
 
-def rule(prior: StableDiffusionPrior, **options) -> VSD:
+def rule(prior: DiffusionPrior, **options) -> VSD:
     viewed, plain = (
         Prompts.encode(prior, "a", "b", PromptConfig(view=view))  # type: ignore[arg-type]
         for view in ("words", "none")
@@ -69,9 +70,18 @@ def test_learning_lowers_the_error_and_leaves_the_pretrained_score_alone_bit_for
         assert parameter.requires_grad == ("lora_" in name), name
 
 
+TRANSFORMERS = {"sd3": save_tiny_sd3, "flux": save_tiny_flux}
+
+
+@pytest.mark.parametrize("family", ["sd", *TRANSFORMERS])
 def test_a_call_reaches_every_pixel_and_goes_on_exactly_from_its_state(
-    prior: StableDiffusionPrior,
+    family: str, sd_folder: Path, tmp_path: Path
 ):
+    """Of U-Nets and transformers alike."""
+    folder = sd_folder if family == "sd" else TRANSFORMERS[family](tmp_path / family)
+    config = PriorConfig(model=str(folder), image_size=IMAGE_SIZE)
+    prior = load_prior(config, "cpu")
+    assert isinstance(prior, DiffusionPrior)
     first, second = rule(prior, learning_rate=1e-2), rule(prior, learning_rate=1e-2)
     rgb = torch.rand(3, IMAGE_SIZE, IMAGE_SIZE, 3, generator=torch.Generator().manual_seed(0))
 

@@ -49,8 +49,6 @@ from dreamlab.guidance.base import clip_values
 Policy = Literal["value", "norm2", "norm_inf", "soft", "global", "adaptive", "normalized"]
 PixelGradient = Float[Tensor, "batch height width _channels"]
 Sizes = Float[Tensor, "batch height width _sizes"]
-PICTURES = ("rgb", "normal", "depth")
-"""What has a threshold."""
 CLIPPED = {"rgb": "rgb", "albedo": "rgb", "normal": "normal", "depth": "depth"}
 """Fields of a render whose gradients can be clipped, and whose threshold they have."""
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -77,7 +75,7 @@ class PixelGradientConfig:
     render; none: for those of the render."""
 
     def __post_init__(self) -> None:
-        for name in PICTURES:
+        for name in dict.fromkeys(CLIPPED.values()):
             threshold = getattr(self, name)
             if threshold is None:
                 continue

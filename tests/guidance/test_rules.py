@@ -245,7 +245,8 @@ def test_every_rule_can_judge_colours_without_light(case: str):
     def gradients(sees: str) -> list[Tensor | None]:
         render = as_render(lit.clone().requires_grad_(True))
         albedo = unlit.clone().requires_grad_(True)
-        before = replace(as_render(lit), albedo=render.reference.rgb)  # type: ignore[union-attr]
+        assert render.reference is not None
+        before = replace(as_render(lit), albedo=render.reference.rgb)
         shown = replace(render, albedo=albedo, reference=before)
         if sees == "rgb":
             shown = replace(as_render(albedo), albedo=render.rgb)
@@ -256,7 +257,8 @@ def test_every_rule_can_judge_colours_without_light(case: str):
 
     found, expected = gradients("albedo"), gradients("rgb")
     assert found[1] is None and expected[1] is None
-    assert found[0] is not None and found[0].any() and torch.equal(found[0], expected[0])  # type: ignore[arg-type]
+    assert found[0] is not None and expected[0] is not None
+    assert found[0].any() and torch.equal(found[0], expected[0])
 
 
 def edit(sees: str) -> Guidance:

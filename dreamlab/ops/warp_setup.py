@@ -132,7 +132,8 @@ def _argument(value: Any, annotation: Any) -> Any:
     """Turn a tensor into the array type that the kernel declares; pass numbers through.
 
     A one-dimensional array of vectors takes any tensor whose numbers are those vectors in a row.
-    For these `wp.from_torch` would do, which takes five times as long.
+    For these `wp.from_torch` would do, which takes five times as long. The array does not keep the
+    tensor's memory: that is for whoever launches.
     """
     if not isinstance(value, Tensor):
         return value
@@ -142,9 +143,19 @@ def _argument(value: Any, annotation: Any) -> Any:
     count, rest = divmod(value.numel(), numbers)
     if rest or not value.is_contiguous():
         raise ValueError(f"a tensor of shape {tuple(value.shape)} is no row of {annotation.dtype}")
-    descriptor = _Descriptor(value.data_ptr(), 0, 1, (count,), (size,))
-    descriptor._ref = value  # keeps the memory
-    return descriptor
+    return _Descriptor(value.data_ptr(), 0, 1, (count,), (size,))
+
+
+@functools.lru_cache(maxsize=1024)
+def _declared(kernel: Any, leading: int) -> tuple[Any, ...]:
+    """Return what a kernel declares after its `leading` first parameters."""
+    return tuple(argument.type for argument in kernel.adj.args[leading:])
+
+
+def _arguments(kernel: Any, inputs: Sequence[Any], leading: int) -> list[Any]:
+    """Turn inputs into what the kernel declares after its `leading` first parameters."""
+    pairs = zip(inputs, _declared(kernel, leading), strict=True)
+    return [_argument(value, kind) for value, kind in pairs]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -159,22 +170,39 @@ def _loaded_on(kernel: Any, device: torch.device) -> Any:
         return place
 
 
-def _launcher(kernel: Any, device: torch.device) -> Callable[[int, list[Any]], None]:
-    """Load a kernel and return what launches it; on CUDA on torch's current stream."""
-    options: dict[str, Any] = {"device": _loaded_on(kernel, device)}
-    if device.type == "cuda":
-        options["stream"] = wp.stream_from_torch(torch.cuda.current_stream(device))
+class _Commands(threading.local):
+    """The launches that a thread has made, to be repeated with other arguments.
 
-    def launch(items: int, arguments: list[Any]) -> None:
-        wp.launch(kernel, items, arguments, **options)
+    Warp looks at a kernel and its arguments for 10 us before it starts; a repeated launch takes 5.
+    """
 
-    return launch
+    def __init__(self) -> None:
+        self.recorded: dict[tuple[Any, torch.device], Any] = {}
 
 
-def _arguments(kernel: Any, inputs: Sequence[Any], leading: int) -> list[Any]:
-    """Turn inputs into what the kernel declares after its `leading` first parameters."""
-    declared = [argument.type for argument in kernel.adj.args[leading:]]
-    return [_argument(value, kind) for value, kind in zip(inputs, declared, strict=True)]
+_commands = _Commands()
+_PLAIN = (int, float, _Descriptor)
+"""What a launch takes as it is."""
+
+
+def _launch(kernel: Any, device: torch.device, items: int, arguments: list[Any]) -> None:
+    """Run a kernel on so many Warp threads; on CUDA on torch's current stream."""
+    if items == 0:
+        return
+    command = _commands.recorded.get((kernel, device))
+    if command is None:
+        place = _loaded_on(kernel, device)
+        command = wp.launch(kernel, items, arguments, device=place, record_cmd=True)
+        _commands.recorded[kernel, device] = command
+    if command.bounds.size != items:
+        command.set_dim(items)
+    for index, value in enumerate(arguments):
+        if isinstance(value, _PLAIN):
+            command.set_param_at_index_from_ctype(index, value)
+        else:
+            command.set_param_at_index(index, value)
+    is_cuda = device.type == "cuda"
+    command.launch(wp.stream_from_torch(torch.cuda.current_stream(device)) if is_cuda else None)
 
 
 def _threads(device: torch.device) -> int:
@@ -218,15 +246,14 @@ def launch_split(
     if count == 0:
         return
     device = torch.device(device)
-    leading = 1 if tasks is None else 2
-    launch = _launcher(kernel, device)
-    arguments = _arguments(kernel, inputs, leading)
+    arguments = _arguments(kernel, inputs, 1 if tasks is None else 2)
+    _loaded_on(kernel, device)
 
     def run(start: int, length: int) -> None:
         if tasks is None:
-            launch(length, [start, *arguments])
+            _launch(kernel, device, length, [start, *arguments])
         else:
-            launch(tasks(length), [start, length, *arguments])
+            _launch(kernel, device, tasks(length), [start, length, *arguments])
 
     threads = _threads(device)
     ranges = split_ranges(count, threads * ranges_per_thread if threads > 1 else 1, grain)
@@ -260,12 +287,13 @@ def launch_scatter(
             keeps the greatest instead of adding.
     """
     device = torch.device(device)
-    launch, threads = _launcher(kernel, device), _threads(device)
+    threads = _threads(device)
     ranges = split_ranges(count, threads, grain)
     buffers = torch.zeros(len(ranges), *shape, dtype=dtype, device=device)
 
     def run(buffer: Tensor, start: int, length: int) -> None:
-        launch(length, [start, *_arguments(kernel, [*inputs, buffer.view(-1)], 1)])
+        arguments = _arguments(kernel, [*inputs, buffer.view(-1)], 1)
+        _launch(kernel, device, length, [start, *arguments])
 
     parts = zip(buffers, ranges, strict=True)
     if count > 0:

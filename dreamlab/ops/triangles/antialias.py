@@ -31,6 +31,7 @@ from torch import Tensor
 
 from dreamlab.core.topology import Topology, build_topology
 from dreamlab.ops.backends import Backend, resolve
+from dreamlab.ops.triangles.corners import corner_numbers
 
 
 def antialias(
@@ -62,7 +63,7 @@ def antialias(
     if name == "nvdiffrast":
         from dreamlab.ops.triangles.nvdiffrast import antialias as implementation
 
-        return implementation(color, rast, pos, tri.int().contiguous())
+        return implementation(color, rast, pos, corner_numbers(tri, pos.shape[1]))
     if name == "reference":
         from dreamlab.ops.triangles.antialias_reference import antialias as implementation
     else:

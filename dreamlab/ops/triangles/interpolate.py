@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.backends import Backend, resolve
+from dreamlab.ops.triangles.corners import corner_numbers
 from dreamlab.ops.triangles.rasterize import corner_weights, triangle_index
 
 
@@ -30,7 +31,7 @@ def interpolate(
         backend: `warp` (float32), `reference`, or `nvdiffrast` (float32, CUDA).
 
     Raises:
-        InputError: `attr` has another batch size than `rast`.
+        InputError: `attr` has another batch size than `rast`, or a corner number is out of range.
 
     Gradients:
         To `attr` and to b_0, b_1 of `rast`.
@@ -41,13 +42,14 @@ def interpolate(
             f"attributes of {len(attr)} views cannot be seen in {len(rast)} views.",
             "give one set of attributes per view, or [vertices, channels] for all.",
         )
+    numbers = corner_numbers(tri, attr.shape[-2])
     if name == "reference":
         return _interpolate(attr, rast, tri.long())
     if name == "warp":
         from dreamlab.ops.triangles.interpolate_warp import interpolate as implementation
     else:
         from dreamlab.ops.triangles.nvdiffrast import interpolate as implementation
-    return implementation(attr, rast, tri.int().contiguous())
+    return implementation(attr, rast, numbers)
 
 
 def _interpolate(attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:

@@ -82,15 +82,14 @@ def gradient_kernel(
     to_rast: wp.array(dtype=wp.vec4),
     to_attr: wp.array(dtype=wp.float32),
 ):
-    """Store the gradient to the weights of `run` pixels, and add that to the attributes.
-
-    `to_rast` is zero at first.
-    """
+    """Store the gradient to the weights of `run` pixels, and add that to the attributes."""
     first_pixel = (start + wp.tid()) * run
     first = first_pixel / view_pixels * view_vertices
     for pixel in range(first_pixel, first_pixel + run):
         seen = rast[pixel]
-        if seen[3] != 0.0:
+        if seen[3] == 0.0:
+            to_rast[pixel] = wp.vec4()
+        else:
             corners = tri[wp.int32(seen[3]) - 1]
             a = (first + corners[0]) * channels
             b = (first + corners[1]) * channels
@@ -130,7 +129,7 @@ class _Interpolate(Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         attr, rast, tri = ctx.saved_tensors
         runs: Runs = ctx.runs
-        to_rast = torch.zeros_like(rast)
+        to_rast = torch.empty_like(rast)
         inputs = [*ctx.sizes, tri, attr, rast, cotangents[0].contiguous(), to_rast]
         shape = tuple(attr.shape)
         to_attr = launch_scatter(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.backends import Backend, resolve
+from dreamlab.ops.triangles.corners import corner_numbers
 
 NO_AREA = 1e-12
 """Where |N| is at most this, there is no normal."""
@@ -27,13 +28,14 @@ def face_normals(
     """Return n_f of every triangle; differentiable.
 
     Raises:
-        InputError: the backend needs float32, and the vertices are not.
+        InputError: the backend needs float32, and the vertices are not, or a corner number is out
+            of range.
     """
     if _resolve(vertices, backend) == "reference":
         from dreamlab.ops.triangles.normals_reference import face_normals as implementation
     else:
         from dreamlab.ops.triangles.normals_warp import face_normals as implementation
-    return implementation(vertices, tri)
+    return implementation(vertices, corner_numbers(tri, len(vertices)))
 
 
 def vertex_normals(
@@ -45,13 +47,14 @@ def vertex_normals(
     """Return n_v of every vertex, zero without triangles; differentiable.
 
     Raises:
-        InputError: the backend needs float32, and the vertices are not.
+        InputError: the backend needs float32, and the vertices are not, or a corner number is out
+            of range.
     """
     if _resolve(vertices, backend) == "reference":
         from dreamlab.ops.triangles.normals_reference import vertex_normals as implementation
     else:
         from dreamlab.ops.triangles.normals_warp import vertex_normals as implementation
-    return implementation(vertices, tri)
+    return implementation(vertices, corner_numbers(tri, len(vertices)))
 
 
 def _resolve(vertices: Tensor, backend: Backend) -> str:

@@ -32,14 +32,14 @@ def face_normals(
     vertices: Float[Tensor, "vertices 3"], tri: Int[Tensor, "triangles 3"]
 ) -> Float[Tensor, "triangles 3"]:
     """Return n_f; see `dreamlab.ops.triangles.normals.face_normals`."""
-    return _FaceNormals.apply(vertices.contiguous(), tri.int().contiguous())
+    return _FaceNormals.apply(vertices.contiguous(), tri)
 
 
 def vertex_normals(
     vertices: Float[Tensor, "vertices 3"], tri: Int[Tensor, "triangles 3"]
 ) -> Float[Tensor, "vertices 3"]:
     """Return n_v; see `dreamlab.ops.triangles.normals.vertex_normals`."""
-    return _VertexNormals.apply(vertices.contiguous(), tri.int().contiguous())
+    return _VertexNormals.apply(vertices.contiguous(), tri)
 
 
 @wp.func

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.backends import Backend, resolve
+from dreamlab.ops.triangles.corners import corner_numbers
 
 MAX_TRIANGLES = 2**24
 """Triangle numbers travel as single-precision floats."""
@@ -61,20 +62,14 @@ def rasterize(
             f"got {len(tri)} triangles; at most {MAX_TRIANGLES - 1} can be told apart.",
             "simplify the mesh.",
         )
-    if len(tri):
-        least, greatest = torch.stack(tri.aminmax()).tolist()
-        if not 0 <= least <= greatest < pos.shape[1]:
-            raise InputError(
-                f"triangles name vertices {least} to {greatest} of {pos.shape[1]}.",
-                "check the faces of the mesh.",
-            )
+    numbers = corner_numbers(tri, pos.shape[1])
     if name == "reference":
         from dreamlab.ops.triangles.rasterize_reference import rasterize as implementation
     elif name == "warp":
         from dreamlab.ops.triangles.rasterize_warp import rasterize as implementation
     else:
         from dreamlab.ops.triangles.nvdiffrast import rasterize as implementation
-    return implementation(pos, tri.int().contiguous(), resolution)
+    return implementation(pos, numbers, resolution)
 
 
 def triangle_index(rast: Float[Tensor, "*pixels 4"]) -> Int[Tensor, "*pixels"]:

@@ -25,7 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.triangles.places_warp import find_places
+from dreamlab.ops.triangles.places_warp import NEAREST_W, place_of
 from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
@@ -60,13 +60,6 @@ def cross(a: wp.vec2, b: wp.vec2):
 
 @wp.func
 @no_type_check
-def edge(a: wp.vec2, b: wp.vec2, i: wp.int32, j: wp.int32):
-    """Return a x b, evaluated from the corner of lower number."""
-    return wp.where(i < j, cross(a, b), -cross(b, a))
-
-
-@wp.func
-@no_type_check
 def moved(v: wp.vec4, x: wp.float32, y: wp.float32):
     """Return p: a corner as the pixel at (x, y) sees it."""
     return wp.vec2(v[0] - x * v[3], v[1] - y * v[3])
@@ -74,12 +67,21 @@ def moved(v: wp.vec4, x: wp.float32, y: wp.float32):
 
 @wp.func
 @no_type_check
-def edges(a: wp.vec4, b: wp.vec4, c: wp.vec4, t: wp.vec3i, x: wp.float32, y: wp.float32):
-    """Return (e_0, e_1, e_2)."""
+def edges(a: wp.vec4, b: wp.vec4, c: wp.vec4, x: wp.float32, y: wp.float32):
+    """Return (e_0, e_1, e_2), each evaluated from its earlier corner."""
     p = moved(a, x, y)
     q = moved(b, x, y)
     r = moved(c, x, y)
-    return wp.vec3(edge(q, r, t[1], t[2]), edge(r, p, t[2], t[0]), edge(p, q, t[0], t[1]))
+    return wp.vec3(cross(q, r), -cross(p, r), cross(p, q))
+
+
+@wp.func
+@no_type_check
+def in_order(t: wp.vec3i):
+    """Return the three numbers, the least first."""
+    low = wp.min(wp.min(t[0], t[1]), t[2])
+    high = wp.max(wp.max(t[0], t[1]), t[2])
+    return wp.vec3i(low, t[0] + t[1] + t[2] - low - high, high)
 
 
 @wp.func
@@ -95,13 +97,6 @@ def ordered(value: wp.float32):
     """Return a number that grows with `value`: bits of negative floats fall."""
     bits = wp.cast(value, wp.uint32)
     return wp.uint64(wp.where(value < 0.0, ~bits, bits | (wp.uint32(1) << wp.uint32(31))))
-
-
-@wp.func
-@no_type_check
-def is_before(place: wp.vec3):
-    """Return whether a vertex is before the camera."""
-    return place[2] == place[2]
 
 
 @wp.func
@@ -134,37 +129,35 @@ def span(a: wp.float32, b: wp.float32, c: wp.float32, first: wp.int32, last: wp.
 
 @wp.func
 @no_type_check
-def box_of(a: wp.vec3, b: wp.vec3, c: wp.vec3, width: wp.int32, top: wp.int32, bottom: wp.int32):
+def box_of(a: wp.vec4, b: wp.vec4, c: wp.vec4, size: wp.vec2i, top: wp.int32, bottom: wp.int32):
     """Return first column, last column, first row, last row around a triangle's corners.
 
-    Rows are of [top, bottom]; a box is empty where a last one is below its first one.
+    Rows are of [top, bottom] in a picture of `size`, (height, width); a box is empty where a last
+    one is below its first one.
     """
-    if is_before(a) and is_before(b) and is_before(c):
-        left, right = span(a[0], b[0], c[0], 0, width - 1)
-        low, high = span(a[1], b[1], c[1], top, bottom)
-        return left, right, low, high
-    if is_before(a) or is_before(b) or is_before(c):
-        return 0, width - 1, top, bottom
-    return 0, -1, 0, -1
+    least = lesser(lesser(a[3], b[3]), c[3])
+    greatest = greater(greater(a[3], b[3]), c[3])
+    u = place_of(a, size[0], size[1])
+    v = place_of(b, size[0], size[1])
+    w = place_of(c, size[0], size[1])
+    left, right = span(u[0], v[0], w[0], 0, size[1] - 1)
+    low, high = span(u[1], v[1], w[1], top, bottom)
+    if least <= NEAREST_W:
+        left, right, low, high = 0, size[1] - 1, top, bottom
+        if greatest <= NEAREST_W:
+            right = -1
+    return left, right, low, high
 
 
 @wp.func
 @no_type_check
-def key_of(
-    a: wp.vec4,
-    b: wp.vec4,
-    c: wp.vec4,
-    t: wp.vec3i,
-    triangle: wp.int32,
-    x: wp.float32,
-    y: wp.float32,
-):
+def key_of(a: wp.vec4, b: wp.vec4, c: wp.vec4, triangle: wp.int32, x: wp.float32, y: wp.float32):
     """Return the key of a triangle if the centre at (x, y) sees it, else that of nothing.
 
     No processor can foretell whether it does, so there is no branch. Numbers z and w are S times
     those of the point that is seen, whose w is positive if w has the sign of all e_k.
     """
-    e = edges(a, b, c, t, x, y)
+    e = edges(a, b, c, x, y)
     z = wp.dot(e, wp.vec3(a[2], b[2], c[2]))
     w = wp.dot(e, wp.vec3(a[3], b[3], c[3]))
     least = lesser(lesser(e[0], e[1]), e[2])
@@ -184,28 +177,27 @@ def depth_kernel(
     height: wp.int32,
     width: wp.int32,
     pos: wp.array(dtype=wp.vec4),
-    places: wp.array(dtype=wp.vec3),
     tri: wp.array(dtype=wp.vec3i),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Put one triangle of all views into the rows [start, start + length) of their z-buffers."""
+    """Put one triangle of all views into the rows [start, start + length) of their z-buffers.
+
+    With its corners in the order of their numbers, so that an edge comes to the same for both of
+    its triangles; which way round they go does not matter here.
+    """
     triangle = wp.tid()
-    t = tri[triangle]
+    t = in_order(tri[triangle])
     for view in range(batch):
-        i = view * vertices + t[0]
-        j = view * vertices + t[1]
-        k = view * vertices + t[2]
-        left, right, low, high = box_of(
-            places[i], places[j], places[k], width, start, start + length - 1
-        )
-        if low <= high and left <= right:
-            a = pos[i]
-            b = pos[j]
-            c = pos[k]
+        a = pos[view * vertices + t[0]]
+        b = pos[view * vertices + t[1]]
+        c = pos[view * vertices + t[2]]
+        size = wp.vec2i(height, width)
+        left, right, low, high = box_of(a, b, c, size, start, start + length - 1)
+        if left <= right:
             for row in range(low, high + 1):
                 y = center(row, height)
                 for column in range(left, right + 1):
-                    key = key_of(a, b, c, t, triangle, center(column, width), y)
+                    key = key_of(a, b, c, triangle, center(column, width), y)
                     wp.atomic_min(keys, (view * height + row) * width + column, key)
 
 
@@ -222,7 +214,7 @@ def weight_kernel(
     keys: wp.array(dtype=wp.uint64),
     rast: wp.array(dtype=wp.vec4),
 ):
-    """Turn the keys of `run` pixels of a row into what they see; `rast` is zero at first."""
+    """Turn the keys of `run` pixels of a row into what they see."""
     pixel = (start + wp.tid()) * run
     line = pixel / width
     column = pixel - line * width
@@ -230,13 +222,15 @@ def weight_kernel(
     y = center(line - view * height, height)
     for i in range(run):
         key = keys[pixel + i]
-        if key != NOTHING:
+        if key == NOTHING:
+            rast[pixel + i] = wp.vec4()
+        else:
             index = wp.int32(key & wp.uint64(0xFFFFFFFF))
             t = tri[index]
             a = pos[view * vertices + t[0]]
             b = pos[view * vertices + t[1]]
             c = pos[view * vertices + t[2]]
-            e = edges(a, b, c, t, center(column + i, width), y)
+            e = edges(a, b, c, center(column + i, width), y)
             weight = e / (e[0] + e[1] + e[2])
             z = weight[0] * a[2] + weight[1] * b[2] + weight[2] * c[2]
             w = weight[0] * a[3] + weight[1] * b[3] + weight[2] * c[3]
@@ -253,11 +247,9 @@ def turned(v: wp.vec2):
 @wp.func
 @no_type_check
 def add(
-    to_pos: wp.array(dtype=wp.float32), vertex: wp.int32, g: wp.vec2, x: wp.float32, y: wp.float32
+    to_pos: wp.array(dtype=wp.vec4), vertex: wp.int32, g: wp.vec2, x: wp.float32, y: wp.float32
 ):
-    wp.atomic_add(to_pos, 4 * vertex, g[0])
-    wp.atomic_add(to_pos, 4 * vertex + 1, g[1])
-    wp.atomic_add(to_pos, 4 * vertex + 3, -(x * g[0] + y * g[1]))
+    wp.atomic_add(to_pos, vertex, wp.vec4(g[0], g[1], 0.0, -(x * g[0] + y * g[1])))
 
 
 @wp.kernel(enable_backward=False)
@@ -272,7 +264,7 @@ def gradient_kernel(
     tri: wp.array(dtype=wp.vec3i),
     rast: wp.array(dtype=wp.vec4),
     to_rast: wp.array(dtype=wp.vec4),
-    to_pos: wp.array(dtype=wp.float32),
+    to_pos: wp.array(dtype=wp.vec4),
 ):
     """Add what `run` pixels of a row say of the corners of the triangles that they see."""
     pixel = (start + wp.tid()) * run
@@ -305,10 +297,9 @@ class _Rasterize(Function):
     def forward(ctx: Any, pos: Tensor, tri: Tensor, resolution: tuple[int, int]) -> Tensor:
         batch, vertices = pos.shape[:2]
         height, width = resolution
-        places = find_places(pos, height, width)
         keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=pos.device)
         if batch and len(tri):
-            inputs = [batch, vertices, height, width, pos, places, tri, keys]
+            inputs = [batch, vertices, height, width, pos, tri, keys]
             # a strip pays if it has triangles and pixels enough
             work = batch * (len(tri) + height * width)
             launch_split(
@@ -320,7 +311,7 @@ class _Rasterize(Function):
                 ranges_per_thread=1,
                 grain=-(-height * LIGHT_GRAIN // work),
             )
-        rast = torch.zeros(batch, height, width, 4, dtype=pos.dtype, device=pos.device)
+        rast = torch.empty(batch, height, width, 4, dtype=pos.dtype, device=pos.device)
         runs = pixel_runs(len(keys), width, pos.device)
         inputs = [runs.length, vertices, height, width, pos, tri, keys, rast]
         launch_split(weight_kernel, runs.count, inputs, pos.device, grain=runs.grain)

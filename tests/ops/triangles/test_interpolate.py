@@ -69,8 +69,10 @@ def test_reference_gradients_are_exact():
 
 
 def test_wrong_input_is_named():
-    _, tri, rast = scene()
+    vertices, tri, rast = scene()
     with pytest.raises(InputError, match="3 views cannot be seen in 2"):
         interpolate(torch.zeros(3, 4, 1), rast, tri)
     with pytest.raises(InputError, match="float32"):
-        interpolate(torch.zeros(4, 1).double(), rast, tri, backend="warp")
+        interpolate(vertices.double(), rast, tri, backend="warp")
+    with pytest.raises(InputError, match=f"of {len(vertices) - 1}"):
+        interpolate(vertices[:-1], rast, tri)

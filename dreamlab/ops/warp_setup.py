@@ -189,7 +189,7 @@ def _launch(kernel: Any, device: torch.device, items: int, arguments: list[Any])
     """Run a kernel on so many Warp threads; on CUDA on torch's current stream."""
     if items == 0:
         return
-    command = _commands.recorded.get((kernel, device))
+    command: Any = _commands.recorded.get((kernel, device))
     if command is None:
         place = _loaded_on(kernel, device)
         command = wp.launch(kernel, items, arguments, device=place, record_cmd=True)

@@ -1,8 +1,10 @@
 """Launching: ranges cover everything once, whatever the number of threads."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -85,6 +87,42 @@ def test_scattered_outputs_of_all_ranges_are_merged(threads):
         torch.set_num_threads(1)
     assert torch.equal(total, values.sum(dim=0))
     assert greatest.tolist() == [max(range(k, 1000, 7)) for k in range(7)]
+
+
+@wp.struct
+class Line:
+    slope: wp.float32
+    offset: wp.float32
+
+
+@wp.kernel(enable_backward=False)
+def line_kernel(start: wp.int32, line: Line, shift: wp.vec2, values: wp.array(dtype=wp.float32)):
+    item = start + wp.tid()
+    values[item] = line.slope * wp.float32(item) + line.offset + shift[0]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_launch_that_is_repeated_takes_what_it_is_told_now(threads):
+    torch.set_num_threads(threads)
+    try:
+        for count, slope, shift in [(5000, 2.0, 0.5), (3000, -1.0, 0.0), (7000, 3.0, 4.0)]:
+            line = Line()
+            line.slope, line.offset = slope, 1.0
+            values = torch.zeros(count + 1)
+            launch_split(line_kernel, count, [line, wp.vec2(shift, 0.0), values], "cpu")
+            expected = slope * torch.arange(float(count)) + 1 + shift
+            assert torch.equal(values[:-1], expected) and values[-1] == 0
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_launch_keeps_no_tensor():
+    values = torch.zeros(10, dtype=torch.int32)
+    launch_split(count_kernel, 10, [values], "cpu")
+    gone = weakref.ref(values)
+    del values
+    gc.collect()
+    assert gone() is None
 
 
 def test_tensors_that_are_not_what_a_kernel_declares_are_refused():

@@ -38,7 +38,8 @@ def test_all_figures_are_taken_and_told_a_line_each(monkeypatch):
     for name, count in (
         ("hash grid, ", 4),
         ("on two threads", 5 * CAN_TIME_THREADS),
-        ("rasterize + interpolate + antialias", 1),
+        ("rasterize + interpolate + antialias", 2),
+        ("each in a row", 1),
         ("splat, forward", 1),
         ("marching tetrahedra", 1),
         ("classifier-free guidance", 1),

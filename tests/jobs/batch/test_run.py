@@ -206,7 +206,9 @@ def report(rate: float, outside: float, memory: float) -> dict:
 
 
 def test_estimates_come_from_finished_rows_then_from_the_recipe_and_say_so(tmp_path):
-    rows = [*rows_of("a ball", quality="standard"), *rows_of("a cube", recipe="toybox-csd")]
+    own = tmp_path / "own.yaml"
+    own.write_text("description: mine\ncost: {}\nextends: toybox\n")
+    rows = [*rows_of("a ball", quality="standard"), *rows_of("a cube", recipe=str(own))]
     plan = make_plan(rows, ["stages.gaussians.steps=100", "stages.mesh.steps=20"])
     first, second = estimate_all(plan.rows, [tmp_path])
     assert first.seconds == 90 and first.memory_gb == 1.3 and "recipe" in first.source

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     group.command("toybench")(toybench)
     group.command("compare")(compare)
     group.command("ops")(ops)
+    group.command("backends")(backends)
     group.command("growth")(growth)
     group.command("pgc")(pgc)
     group.command("api")(api)
@@ -146,8 +147,59 @@ def ops(
             output.note(f"{figure.what}: {_written(figure)}")
         output.event("result", met=sum(f.is_met for f in figures), figures=len(figures))
         output.table(_table(figures))
-        packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
-        output.text(f"{about['cores']} x {about['processor']}, load {about['load']}; {packages}")
+        output.text(_machine_line(about))
+
+
+def backends(
+    points: Annotated[
+        int, typer.Option("--points", min=1, help="Points that the hash grid encodes.")
+    ] = 160_000,
+    gaussians: Annotated[
+        int, typer.Option("--gaussians", min=1, help="Gaussians that are splatted.")
+    ] = 20_000,
+    size: Annotated[
+        int, typer.Option("--size", min=1, help="Height and width of pictures, pixels.")
+    ] = 128,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Timed calls of each; it is their median.")
+    ] = 5,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Time every implementation of hash grid, triangles, textures and splats that runs on a device.
+
+    On a graphics card tiny-cuda-nn, nvdiffrast and gsplat take part where they are installed.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.core.config import build
+        from dreamlab.evaluation.speed.contest import Contest, ContestConfig, contests
+        from dreamlab.evaluation.speed.suite import machine
+        from dreamlab.jobs.device import pick_device
+
+        given = {"points": points, "gaussians": gaussians, "size": size, "repeats": repeats}
+        config, chosen = build(ContestConfig, given), pick_device(device)
+        about = machine()
+        output.event("machine", **about)
+        found: list[Contest] = []
+        title = f"Medians on {chosen}, forward and backward; below 1 ×: faster than ours"
+        table = Table("what", "backend", "ms", "over ours", title=title)
+        for contest in contests(config, chosen):
+            found.append(contest)
+            output.event("contest", **contest.plain)
+            output.note(f"{contest.what}: {', '.join(contest.times)}")
+            table.add_row(
+                contest.what,
+                "\n".join(
+                    f"{name} (ours)" if name == contest.ours else name for name in contest.times
+                ),
+                "\n".join(f"{time:.2f}" for time in contest.times.values()),
+                "\n".join(f"{ratio:.2f} ×" for ratio in contest.over_ours.values()),
+            )
+        output.event("result", contests=len(found))
+        output.table(table)
+        output.text(_machine_line(about))
 
 
 def api(
@@ -318,6 +370,12 @@ def pgc(
         output.event("result", files=[str(path) for path in files], comparisons=told)
         for path in files:
             output.text(str(path))
+
+
+def _machine_line(about: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "warp-lang"))
+    card = f"{about['gpu']}, " if about["gpu"] else ""
+    return f"{card}{about['cores']} x {about['processor']}, load {about['load']}; {packages}"
 
 
 def _table(figures: Sequence["Figure"]) -> Table:

@@ -126,6 +126,12 @@ def resolve(op: str, backend: Backend, device: torch.device | str) -> str:
     return choose(op, backend, device).name
 
 
+def available(op: str, device: torch.device | str) -> list[str]:
+    """Return the backends of `op` that can run on `device`."""
+    device = torch.device(device)
+    return [name for name in OFFERED[op] if obstacle(name, device) is None]
+
+
 def explain(device: torch.device | str) -> dict[str, str]:
     """Say for every operation which implementation `auto` takes on `device`, why, and what else.
 
@@ -136,7 +142,7 @@ def explain(device: torch.device | str) -> dict[str, str]:
     for op, offered in OFFERED.items():
         choice = choose(op, "auto", device)
         others = {name: obstacle(name, device) for name in offered if name != choice.name}
-        here = [name for name, problem in others.items() if problem is None]
+        here = [name for name in available(op, device) if name != choice.name]
         on_request = f"; on request: {', '.join(here)}" if here else ""
         missing = "".join(f"; {problem}" for problem in others.values() if problem is not None)
         lines[op] = f"{choice.name}: {choice.reason}{on_request}{missing}"

@@ -1,4 +1,4 @@
-"""Claims about `dreamlab bench ops`, with everything at its smallest."""
+"""Claims about `dreamlab bench ops` and `backends`, with everything at its smallest."""
 
 import json
 
@@ -7,8 +7,9 @@ import torch
 from typer.testing import CliRunner
 
 from dreamlab.cli.main import app
-from dreamlab.evaluation.speed import kernels, main_job, suite, surfaces
+from dreamlab.evaluation.speed import contest, kernels, main_job, suite, surfaces
 from dreamlab.evaluation.speed.figures import CAN_TIME_THREADS, Figure, Goal
+from dreamlab.ops.backends import available
 
 TINY = (
     *("--recipe", "toybox-nerf"),
@@ -19,8 +20,8 @@ TINY = (
 )
 
 
-def run(*arguments: str):
-    return CliRunner().invoke(app, ["bench", "ops", *arguments], catch_exceptions=False)
+def run(*arguments: str, command: str = "ops"):
+    return CliRunner().invoke(app, ["bench", command, *arguments], catch_exceptions=False)
 
 
 def test_all_figures_are_taken_and_told_a_line_each(monkeypatch):
@@ -68,3 +69,38 @@ def test_people_get_a_table(monkeypatch):
 def test_a_wrong_setting_is_refused_before_anything_is_timed(wrong):
     result = run(*wrong)
     assert result.exit_code == 2 and "error:" in result.stderr and result.stdout == ""
+
+
+CONTESTS = {
+    "hash grid": "hash_encode",
+    "rasterize": "rasterize",
+    "texture": "texture",
+    "splat": "splat",
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_every_backend_of_a_device_takes_part_and_is_told_over_ours(monkeypatch, device):
+    monkeypatch.setattr(contest, "MESH_CELLS", 4)
+    monkeypatch.setattr(contest, "LOG2_TABLE_SIZE", 8)
+    threads = torch.get_num_threads()
+    sizes = ("--points", "80", "--gaussians", "50", "--size", "8", "--repeats", "1")
+    result = run(*sizes, "--device", device, "--json", "--quiet", command="backends")
+    machine, *told, last = [json.loads(line) for line in result.stdout.splitlines()]
+    assert machine["kind"] == "machine" and last == {"kind": "result", "contests": len(CONTESTS)}
+    for (name, op), line in zip(CONTESTS.items(), told, strict=True):
+        assert line["what"].startswith(name)
+        times = line["times_ms"]
+        assert list(times) == available(op, device) and min(times.values()) > 0
+        assert line["ours"] == ("reference" if op == "texture" else "warp")
+        ours = times[line["ours"]]
+        assert line["over_ours"] == {name: time / ours for name, time in times.items()}
+    assert torch.get_num_threads() == threads
+
+
+def test_people_see_who_is_ours_and_who_is_faster(monkeypatch):
+    held = contest.Contest("a dance", "warp", {"reference": 30.0, "warp": 20.0, "gsplat": 10.0})
+    monkeypatch.setattr(contest, "contests", lambda config, device: iter([held]))
+    result = run(command="backends")
+    for text in ("a dance", "warp (ours)", "1.50 ×", "0.50 ×", "torch"):
+        assert text in result.stdout

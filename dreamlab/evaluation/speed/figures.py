@@ -1,8 +1,8 @@
 """Figures of speed: times of calls that were taken in turns, and what is made of them.
 
 Every time is CPU time of this process, all of its threads together, in milliseconds, and the median
-over repeats, so other load on the machine blurs it little. A ratio compares calls taken in turns in
-one process, so what blurs it blurs both.
+over repeats, so other load on the machine blurs it little; on a graphics card it is wall time until
+the card is done. A ratio compares calls taken in turns in one process, so what blurs it blurs both.
 
 Scaling to two threads is the CPU time of the critical path (this thread and the busiest worker) on
 one thread over that on two. On an idle machine that is the ratio of wall times; on a busy one wall
@@ -79,11 +79,22 @@ def cpu_milliseconds(run: Call) -> float:
     return 1e3 * (time.process_time() - begin)
 
 
-def medians(calls: Mapping[str, Call], repeats: int) -> dict[str, float]:
+def card_milliseconds(run: Call) -> float:
+    """Time one call on a graphics card: wall time from one idle card to the next, ms."""
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def medians(
+    calls: Mapping[str, Call], repeats: int, stopwatch: Callable[[Call], float] = cpu_milliseconds
+) -> dict[str, float]:
     """Time calls in turns, after one of each that is not counted; return their medians, ms."""
     for call in calls.values():
         call()
-    turns = [[cpu_milliseconds(call) for call in calls.values()] for _ in range(repeats)]
+    turns = [[stopwatch(call) for call in calls.values()] for _ in range(repeats)]
     return {
         name: statistics.median(times)
         for name, times in zip(calls, zip(*turns, strict=True), strict=True)

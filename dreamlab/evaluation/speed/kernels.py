@@ -44,7 +44,7 @@ def kernel_figures(num_points: int, repeats: int) -> Iterator[Figure]:
     }
     for log2_table_size, goal in TABLE_GOALS.items():
         for name, points in clouds.items():
-            call = _hash_grid_call(log2_table_size, points, generator)
+            call = hash_grid_call(log2_table_size, points, generator)
             what = f"hash grid, forward + backward, 2^{log2_table_size}, {num_points} points {name}"
             yield speedup(what, partial(call, "warp"), partial(call, "reference"), goal, repeats)
     if CAN_TIME_THREADS:
@@ -59,13 +59,15 @@ def points_along_rays(num_points: int, generator: torch.Generator) -> Float[Tens
     return (0.5 + 0.3 * t * direction).reshape(-1, 3)[:num_points]
 
 
-def _hash_grid_call(
+def hash_grid_call(
     log2_table_size: int, points: Tensor, generator: torch.Generator
 ) -> Callable[[Backend], object]:
-    """Return a function that encodes the points and sends a gradient back to the table."""
+    """Return a function that encodes the points and goes back to the table, on a given backend."""
     layout = HashGridLayout.of(HashGridConfig(log2_table_size=log2_table_size))
-    table = torch.randn(layout.num_entries, 2, generator=generator).requires_grad_()
+    table = torch.randn(layout.num_entries, 2, generator=generator)
+    table = table.to(points.device).requires_grad_()
     cotangent = torch.randn(len(points), layout.num_outputs, generator=generator)
+    cotangent = cotangent.to(points.device)
 
     def call(backend: Backend) -> object:
         encoding = hash_encode(points, table, layout, backend=backend)
@@ -75,7 +77,7 @@ def _hash_grid_call(
 
 
 def _scaling_figures(points: Tensor, repeats: int, generator: torch.Generator) -> Iterator[Figure]:
-    call = _hash_grid_call(15, points, generator)
+    call = hash_grid_call(15, points, generator)
     what = f"hash grid on two threads, forward + backward, 2^15, {len(points)} points along rays"
     yield scaling(what, partial(call, "warp"), SCALING_GOAL, repeats)
     sample = _ball_marcher(generator)

@@ -71,31 +71,35 @@ def _distances(grid: TetrahedralGrid) -> Tensor:
     return grid.positions.norm(dim=1) - 0.7
 
 
-def sphere(cells: int) -> Triangles:
+def sphere(cells: int, device: torch.device | str = "cpu") -> Triangles:
     """Return a sphere out of a tetrahedral grid with that many cells an axis."""
     grid = TetrahedralGrid(cells)
-    return marching_tetrahedra(_distances(grid), grid.positions, grid)
+    surface = marching_tetrahedra(_distances(grid), grid.positions, grid)
+    return Triangles(surface.vertices.to(device), surface.tri.to(device))
 
 
 def _seen(vertices: Tensor) -> Tensor:
     """Return clip-space positions from a distance of 3."""
-    matrix = turntable_cameras(1, distance=3.0, fov_y=45.0).world_to_clip()
+    camera = turntable_cameras(1, distance=3.0, fov_y=45.0).to(vertices.device)
+    matrix = camera.world_to_clip()
     return torch.nn.functional.pad(vertices, (0, 1), value=1.0) @ matrix.transpose(1, 2)
 
 
-def mesh_step(mesh: Triangles, size: int) -> Callable[[], object]:
-    """Return a function that draws a mesh, size x size pixels, and goes back."""
+def mesh_step(mesh: Triangles, size: int) -> Callable[..., object]:
+    """Return a function that draws a mesh on a given backend, size x size pixels, and goes back."""
     pos = _seen(mesh.vertices).requires_grad_()
     color = (mesh.vertices * 0.5 + 0.5).requires_grad_()
     topology = mesh.topology
     cotangent = torch.rand(1, size, size, 3, generator=torch.Generator().manual_seed(0))
+    cotangent = cotangent.to(pos.device)
 
-    def run() -> object:
-        rast = rasterize(pos, mesh.tri, (size, size))
-        picture = antialias(interpolate(color, rast, mesh.tri), rast, pos, mesh.tri, topology)
+    def call(backend: Backend = "auto") -> object:
+        rast = rasterize(pos, mesh.tri, (size, size), backend=backend)
+        colors = interpolate(color, rast, mesh.tri, backend=backend)
+        picture = antialias(colors, rast, pos, mesh.tri, topology, backend=backend)
         return torch.autograd.grad(picture, (pos, color), cotangent)
 
-    return run
+    return call
 
 
 def _depth_only(mesh: Triangles) -> Callable[[], object]:
@@ -103,7 +107,7 @@ def _depth_only(mesh: Triangles) -> Callable[[], object]:
     return lambda: rasterize(pos, mesh.tri, (SIZE, SIZE), backend="reference")
 
 
-def splat_call(count: int, size: int) -> Callable[..., object]:
+def splat_call(count: int, size: int, device: torch.device | str = "cpu") -> Callable[..., object]:
     """Return a function that splats Gaussians on a sphere and goes back, on a given backend."""
     generator = torch.Generator().manual_seed(0)
     means = 0.7 * torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
@@ -111,9 +115,9 @@ def splat_call(count: int, size: int) -> Callable[..., object]:
     scales = torch.full((count, 3), 0.7 * 2 * math.sqrt(math.pi / count) * 0.6)
     opacities = 0.2 + 0.7 * torch.rand(count, generator=generator)
     colors = torch.rand(1, count, 3, generator=generator)
-    geometry = (means, quaternions, scales, opacities)
-    parts = [x.requires_grad_() for x in (*geometry, colors)]
-    camera = turntable_cameras(1, distance=3.0, fov_y=45.0)
+    parts = [x.to(device).requires_grad_() for x in (means, quaternions, scales, opacities, colors)]
+    *geometry, colors = parts
+    camera = turntable_cameras(1, distance=3.0, fov_y=45.0).to(device)
 
     def call(backend: Backend = "auto") -> object:
         projected = project(*geometry, camera, size, size, backend=backend)

@@ -35,12 +35,12 @@ NOT_INHERITED = ("description", "cost")
 class RecipeFile:
     """What a recipe file says, before it is merged and checked."""
 
-    description: str
-    """One line for the table of recipes."""
-    cost: dict[str, str]
-    """Quality to the time and memory it takes, measured or marked as estimated."""
     stages: dict[str, dict[str, Any]]
     """Stage name to its settings, in the order in which they run."""
+    description: str = ""
+    """One line for the table of recipes."""
+    cost: dict[str, str] = field(default_factory=dict)
+    """Quality to the time and memory it takes, measured or marked as estimated."""
     prior: dict[str, Any] = field(default_factory=dict)
     """Settings of the prior."""
     export: dict[str, Any] = field(default_factory=dict)

@@ -43,19 +43,19 @@ def test_an_unknown_recipe_gets_the_nearest_name():
 
 def test_a_path_of_a_yaml_file_is_a_recipe_too(tmp_path):
     path = tmp_path / "own.yaml"
-    path.write_text("description: mine\ncost: {}\nstages: {only: {steps: 3}}\n")
+    path.write_text("stages: {only: {steps: 3}}\n")
     assert read_recipe(str(path)).stages == {"only": {"steps": 3}}
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("description: x\ncost: {}\nstages: {}\n", "at least one stage"),
-        ("description: x\ncost: {}\n", "'stages' is missing"),
-        ("description: x\ncost: {}\nstages: {a: {}}\nqualty: {}\n", "quality"),
-        ("description: x\ncost: {}\nstages: {a: {}}\nquality: {drfat: {}}\n", "'draft'"),
-        ("description: x\ncost: {}\nstages: {a: 3}\n", "mapping"),
-        ("description: [1]\ncost: {}\nstages: {a: {}}\n", "text"),
+        ("stages: {}\n", "at least one stage"),
+        ("description: x\n", "'stages' is missing"),
+        ("stages: {a: {}}\nqualty: {}\n", "quality"),
+        ("stages: {a: {}}\nquality: {drfat: {}}\n", "'draft'"),
+        ("stages: {a: 3}\n", "mapping"),
+        ("description: [1]\nstages: {a: {}}\n", "text"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, word):
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, word):
         read_recipe(str(path))
 
 
-EXTENDS = "description: mine\ncost: {}\nextends: toybox\n"
+EXTENDS = "description: mine\nextends: toybox\n"
 
 
 def test_a_recipe_that_extends_another_has_its_settings_but_for_those_it_names(tmp_path):
@@ -93,6 +93,6 @@ def test_stages_that_a_recipe_adds_come_after_those_it_extends(tmp_path):
 @pytest.mark.parametrize("base", ["tobyox", "models", "own.yaml", "[toybox]"])
 def test_only_recipes_that_come_with_dreamlab_can_be_extended(tmp_path, base):
     path = tmp_path / "own.yaml"
-    path.write_text(f"description: mine\ncost: {{}}\nextends: {base}\n")
+    path.write_text(f"extends: {base}\n")
     with pytest.raises(InputError, match="extends must name a recipe"):
         read_recipe(str(path))

@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
     group.command("sample")(sample)
     group.command("world")(world)
     group.command("train")(train)
+    group.command("train-views")(train_views)
     group.command("judge")(judge)
     group.command("evaluate")(evaluate)
     app.add_typer(group)
@@ -132,6 +133,32 @@ def train(
         from dreamlab.priors.toybox.training.train import train as run_training
 
         config = build(TrainConfig, parse_dotlist(overrides or []) | {"work": str(work)})
+        with display(output) as show:
+            steps = StepShow(show)
+            run_training(config, lambda p: steps(p.phase, p.step, p.steps, p.values))
+        _tell_files(output, [config.export or work])
+
+
+def train_views(
+    work: Annotated[
+        Path, typer.Argument(help="Folder of the training; one that exists is continued.")
+    ] = Path("training/toybox-views"),
+    overrides: Overrides = None,
+    model: FolderOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Teach the embedded prior to judge four views of an object at once; Ctrl-C may stop it.
+
+    The same call continues where it was stopped. Weights are written to export=FOLDER in the end.
+    """
+    output = output_of(json, quiet)
+    with reported(output):
+        from dreamlab.priors.toybox.training.multi_view import MultiViewConfig
+        from dreamlab.priors.toybox.training.multi_view import train as run_training
+
+        given = {"work": str(work), "start": str(_weights(model))}
+        config = build(MultiViewConfig, given | parse_dotlist(overrides or []))
         with display(output) as show:
             steps = StepShow(show)
             run_training(config, lambda p: steps(p.phase, p.step, p.steps, p.values))

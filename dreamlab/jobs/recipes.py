@@ -39,8 +39,8 @@ from dreamlab.systems.settings import StageConfig
 
 __all__ = ["RunConfig", "list_recipes", "load_recipe", "load_run_config"]
 
-EMBEDDED = "toybox"
-"""Name of the model that comes with dreamlab."""
+EMBEDDED = ("toybox", "toybox-views")
+"""Names of the models that come with dreamlab; they know the same words."""
 SAMPLE_PROMPT = "a red mushroom"
 SECTIONS = 64
 """Top-level keys that are remembered as YAML: rows of a batch share most of theirs."""
@@ -308,11 +308,11 @@ def _check_still_said(content: Mapping[str, Any], prompt: str) -> None:
 
 
 def words_unknown_to_prior(config: RunConfig) -> dict[str, list[str]]:
-    """Map the words of the prompts that the embedded prior does not know to the nearest ones.
+    """Map the words of the prompts that the embedded priors do not know to the nearest ones.
 
     Other models know the whole language; for them the result is empty.
     """
-    if config.prior.model != EMBEDDED:
+    if config.prior.model not in EMBEDDED:
         return {}
     from dreamlab.priors.toybox.world.captions import unknown_words
 

@@ -19,7 +19,7 @@ from dreamlab.core.errors import InputError, MissingError
 
 Backend = Literal["auto", "reference", "warp", "tinycudann", "nvdiffrast", "gsplat"]
 
-OFFERED: dict[str, tuple[str, ...]] = {
+OFFERED: dict[str, tuple[Backend, ...]] = {
     "hash_encode": ("reference", "warp", "tinycudann"),
     "march": ("reference", "warp"),
     "composite": ("reference", "warp"),
@@ -126,7 +126,7 @@ def resolve(op: str, backend: Backend, device: torch.device | str) -> str:
     return choose(op, backend, device).name
 
 
-def available(op: str, device: torch.device | str) -> list[str]:
+def available(op: str, device: torch.device | str) -> list[Backend]:
     """Return the backends of `op` that can run on `device`."""
     device = torch.device(device)
     return [name for name in OFFERED[op] if obstacle(name, device) is None]

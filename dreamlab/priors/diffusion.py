@@ -31,7 +31,7 @@ from dreamlab.priors.base import (
     in_parts,
     resize_square,
 )
-from dreamlab.priors.folder import VAES, load_part, part_class, quiet, read_json
+from dreamlab.priors.folder import VAES, load_part, part_class, place_of, quiet, read_json
 from dreamlab.priors.learned import LoraConfig
 from dreamlab.priors.lora import LoraScore
 from dreamlab.priors.noise_schedule import NetworkTimes, NoiseSchedule
@@ -246,7 +246,7 @@ def load_autoencoder(
             by its default value, without need.)
     """
     if options.vae is None:
-        place, part, name = folder, "vae", part_class(folder, "vae")
+        place, part, name = place_of(folder, "vae").parent, "vae", part_class(folder, "vae")
     else:
         place, part = options.vae.parent, options.vae.name
         name = vae_class(options.vae)

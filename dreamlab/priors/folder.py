@@ -6,6 +6,9 @@
     text_encoder/ (_2, _3)
     tokenizer/ (_2, _3)  scheduler/        their own files
 
+A folder may add to another one, which its index names as `base`, a path from there to it: parts
+that it lacks are those of the base.
+
 Only safetensors weights are read (a pickle can run code), and only by the classes listed here,
 whatever `model_index.json` asks for.
 """
@@ -173,6 +176,26 @@ def index_parts(folder: Path) -> dict[str, str]:
     }
 
 
+def base_of(folder: Path) -> Path | None:
+    """Return the folder that this one adds to, if it is no whole model by itself.
+
+    Raises:
+        MissingError: there is no index, or it is damaged.
+    """
+    base = read_json(folder / "model_index.json").get("base")
+    return (folder / base).resolve() if isinstance(base, str) else None
+
+
+def place_of(folder: Path, part: str) -> Path:
+    """Return where a part of a model lies: in its own folder, or in that of its base.
+
+    Raises:
+        MissingError: there is no index, or it is damaged.
+    """
+    base = None if (folder / part).is_dir() else base_of(folder)
+    return (folder if base is None else base) / part
+
+
 def family_of(folder: Path) -> Family:
     """Return the family of a model folder.
 
@@ -210,12 +233,13 @@ def missing_parts(folder: Path) -> list[str]:
     parts = [part for part in family.parts if part in named or part not in family.optional]
     missing: list[str] = []
     for part in parts:
+        place = place_of(folder, part)
         if part.startswith("tokenizer"):
-            if not (folder / part).is_dir():
+            if not place.is_dir():
                 missing.append(f"{part}/")
         else:
-            missing += missing_weights(folder / part, part)
-    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+            missing += missing_weights(place, part)
+    if not (place_of(folder, "scheduler") / "scheduler_config.json").is_file():
         missing.append("scheduler/scheduler_config.json")
     return missing
 
@@ -271,17 +295,18 @@ def load_part(
     Raises:
         MissingError: a file is missing or damaged.
     """
+    place = place_of(folder, part)
     if weights:
-        options |= {"use_safetensors": True, "variant": _variant(folder, part, prefer_half)}
+        options |= {"use_safetensors": True, "variant": _variant(place, part, prefer_half)}
     try:
         with quiet():
             return cls.from_pretrained(  # type: ignore[attr-defined]
-                str(folder), subfolder=part, local_files_only=True, **options
+                str(place.parent), subfolder=part, local_files_only=True, **options
             )
     except Exception as error:  # each library below raises its own kinds for a damaged file
         line = " ".join(str(error).split())[:200]
         raise MissingError(
-            f"{folder / part} cannot be loaded: {line}.", "download or copy the model again."
+            f"{place} cannot be loaded: {line}.", "download or copy the model again."
         ) from error
 
 
@@ -293,9 +318,9 @@ def load_weights(folder: Path, part: str, *, prefer_half: bool) -> dict[str, Ten
     """
     from safetensors.torch import load_file
 
-    variant = _variant(folder, part, prefer_half)
-    stem = weights_stem(part)
-    path = folder / part / (f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors")
+    place, stem = place_of(folder, part), weights_stem(part)
+    variant = _variant(place, part, prefer_half)
+    path = place / (f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors")
     try:
         return load_file(path)
     except Exception as error:  # safetensors raises kinds of its own
@@ -305,10 +330,10 @@ def load_weights(folder: Path, part: str, *, prefer_half: bool) -> dict[str, Ten
         ) from error
 
 
-def _variant(folder: Path, part: str, prefer_half: bool) -> str | None:
+def _variant(place: Path, part: str, prefer_half: bool) -> str | None:
     stem = weights_stem(part)
-    has_half = any((folder / part).glob(f"{stem}.{HALF}*.safetensors"))
-    has_full = any((folder / part).glob(f"{stem}.safetensors")) or any(
-        (folder / part).glob(f"{stem}-*-of-*.safetensors")
+    has_half = any(place.glob(f"{stem}.{HALF}*.safetensors"))
+    has_full = any(place.glob(f"{stem}.safetensors")) or any(
+        place.glob(f"{stem}-*-of-*.safetensors")
     )
     return HALF if has_half and (prefer_half or not has_full) else None

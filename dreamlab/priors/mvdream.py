@@ -20,7 +20,9 @@ network:
     unet/ of class MultiViewUNetModel, under the names of the original code (input_blocks, ...,
     camera_embed.0 and .2), as in ashawkey's conversion.
 
-`num_views` in model_index.json says N if it is not 4. The layouts of the two published conversions
+A folder in the first layout that adds to one of Stable Diffusion (`base` in model_index.json, see
+`folder`) holds the weights of the U-Net that differ from the base's, M among them. `num_views` in
+model_index.json says N if it is not 4. The layouts of the two published conversions
 are known from the code that wrote them; their weights were not at hand when this was tested.
 
 Source: Shi et al., MVDream (2024), section 3.1, and its code: 3D self-attention, M of two layers.
@@ -40,6 +42,7 @@ from dreamlab.priors.conditioning import pack, unpack
 from dreamlab.priors.diffusion import LoadOptions, load_autoencoder
 from dreamlab.priors.folder import (
     MVDREAM,
+    base_of,
     index_parts,
     load_weights,
     part_class,
@@ -268,6 +271,8 @@ def unet_weights(
         MissingError: a file is missing or damaged.
     """
     weights = load_weights(folder, "unet", prefer_half=prefer_half)
+    if (base := base_of(folder)) is not None:
+        weights = load_weights(base, "unet", prefer_half=prefer_half) | weights
     if part_class(folder, "unet") == "MultiViewUNetModel":
         return converted_weights(weights, config)
     if "camera_proj" in index_parts(folder):

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dreamlab.priors.folder import load_part, part_class, read_json
+from dreamlab.priors.folder import load_part, part_class, place_of, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ class TextEncoder:
         """Hash of the tokenizer's and the text encoder's files, and of how the model is used."""
         digest = hashlib.sha256()
         for part in (self._tokenizer_part, self.part):
-            for path in sorted((self.folder / part).iterdir()):
+            for path in sorted(place_of(self.folder, part).iterdir()):
                 digest.update(f"{part}/{path.name}".encode())
                 digest.update(file_digest(path))
         use = (self.layer, self._max_tokens, self._masked, str(self.dtype))
@@ -100,7 +100,7 @@ class TextEncoder:
     @cached_property
     def limit(self) -> int:
         """Tokens that the model reads, its start and end marks included."""
-        config = read_json(self.folder / self.part / "config.json")
+        config = read_json(place_of(self.folder, self.part) / "config.json")
         sizes = (
             self._tokenizer.model_max_length if self._max_tokens is None else self._max_tokens,
             config.get("max_position_embeddings"),

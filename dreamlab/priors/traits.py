@@ -14,7 +14,16 @@ from dreamlab.priors import flux, mvdream
 from dreamlab.priors.autoencoder import Pixels, channels_and_factor
 from dreamlab.priors.base import Prior
 from dreamlab.priors.diffusion import latent_side, square_side
-from dreamlab.priors.folder import DEEPFLOYD, FAMILIES, FLUX, MVDREAM, Family, family_of, read_json
+from dreamlab.priors.folder import (
+    DEEPFLOYD,
+    FAMILIES,
+    FLUX,
+    MVDREAM,
+    Family,
+    family_of,
+    place_of,
+    read_json,
+)
 from dreamlab.priors.hub import find_local
 from dreamlab.priors.load import Model, PriorConfig, check_hooks, name_of, resolve_model
 from dreamlab.priors.multi_view import MultiView
@@ -85,7 +94,7 @@ def _of_folder(config: PriorConfig, folder: Path) -> Traits:
     check_hooks(family, name, (), config.image_prompt)
     channels, factor = Pixels.channels, Pixels.factor
     if family is not DEEPFLOYD:
-        channels, factor = channels_and_factor(read_json(folder / "vae" / "config.json"))
+        channels, factor = channels_and_factor(read_json(place_of(folder, "vae") / "config.json"))
     native = _native_latents(folder, family) * factor
     image_size = config.image_size or native
     side = latent_side(name, image_size, factor, native)

@@ -6,6 +6,7 @@ from dreamlab.core.errors import InputError
 from dreamlab.core.locations import configs_dir
 from dreamlab.jobs.batch.estimate import from_cost
 from dreamlab.jobs.recipe_files import QUALITIES, list_recipes, read_recipe
+from dreamlab.jobs.recipes import EMBEDDED
 
 
 def test_the_recipes_are_the_yaml_files_but_not_the_table_of_models():
@@ -25,7 +26,7 @@ def test_every_recipe_says_what_it_is_and_what_each_quality_costs(name):
     assert recipe.stages and set(recipe.quality) <= set(QUALITIES)
 
 
-DOWNLOADED = [name for name in list_recipes() if read_recipe(name).prior["model"] != "toybox"]
+DOWNLOADED = [name for name in list_recipes() if read_recipe(name).prior["model"] not in EMBEDDED]
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)

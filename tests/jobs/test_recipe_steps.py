@@ -30,6 +30,7 @@ SLOW = {
     "toybox-fantasia3d",
     "toybox-hifa",
     "toybox-luciddreamer",
+    "toybox-mvdream",
     "toybox-pgc",
     "toybox-rfds",
     "toybox-sdi",
@@ -39,6 +40,7 @@ TWINS = {
     "toybox-fantasia3d",
     "toybox-hifa",
     "toybox-luciddreamer",
+    "toybox-mvdream",
     "toybox-pgc",
     "toybox-rfds",
     "toybox-sdi",
@@ -49,7 +51,9 @@ RECIPES = [
     for name in list_recipes()
     if name in TWINS or not name.startswith("toybox")
 ]
-OF_FAMILY = {"pgc": SAVERS["sdxl"], "sd3-rfds": SAVERS["sd3"], "mvdream": save_tiny_mvdream}
+MULTI_VIEW = ("mvdream", "toybox-mvdream")
+OF_FAMILY = {"pgc": SAVERS["sdxl"], "sd3-rfds": SAVERS["sd3"]}
+OF_FAMILY |= dict.fromkeys(MULTI_VIEW, save_tiny_mvdream)
 """Recipes for other models than Stable Diffusion 1 and 2."""
 GRID = {"num_levels": 4, "log2_table_size": 10, "finest_resolution": 32}
 TINY: dict[str, Any] = {
@@ -84,7 +88,7 @@ def shrunk(name: str) -> RunConfig:
     for stage in plain["stages"].values():
         small = {
             "steps": STEPS,
-            "views": stage["views"] if name == "mvdream" else min(stage["views"], 2),
+            "views": stage["views"] if name in MULTI_VIEW else min(stage["views"], 2),
             "representation": TINY.get(stage["representation"]["name"], {}),
             "renderer": TINY.get(stage["renderer"]["name"], {}),
         }

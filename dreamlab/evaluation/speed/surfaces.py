@@ -116,11 +116,13 @@ def splat_call(count: int, size: int, device: torch.device | str = "cpu") -> Cal
     opacities = 0.2 + 0.7 * torch.rand(count, generator=generator)
     colors = torch.rand(1, count, 3, generator=generator)
     parts = [x.to(device).requires_grad_() for x in (means, quaternions, scales, opacities, colors)]
-    *geometry, colors = parts
     camera = turntable_cameras(1, distance=3.0, fov_y=45.0).to(device)
 
     def call(backend: Backend = "auto") -> object:
-        projected = project(*geometry, camera, size, size, backend=backend)
+        means, quaternions, scales, opacities, colors = parts
+        projected = project(
+            means, quaternions, scales, opacities, camera, size, size, backend=backend
+        )
         picture, alpha = splat(projected, colors, size, size, backend=backend)
         return torch.autograd.grad(picture.square().sum() + alpha.sum(), parts)
 

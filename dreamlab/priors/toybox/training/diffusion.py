@@ -20,7 +20,7 @@ Everything random is a function of (seed, step): a resumed training is the unint
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -84,7 +84,21 @@ class DiffusionConfig:
         return device.type == "cuda" if self.autocast is None else self.autocast
 
 
-def learning_rate(config: DiffusionConfig, step: int) -> float:
+@runtime_checkable
+class Planned(Protocol):
+    """A training of a planned length."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warm_up(self) -> int: ...
+    @property
+    def cooldown(self) -> float: ...
+
+
+def learning_rate(config: Planned, step: int) -> float:
     """Return the learning rate of a step: warm-up, constant, linear cooldown."""
     rate = min(1.0, (step + 1) / config.warm_up) if config.warm_up else 1.0
     begin = config.steps * (1 - config.cooldown)

@@ -104,7 +104,7 @@ class Session:
 
 def open_session(config: TrainConfig, on_progress: OnProgress) -> Session:
     """Build all parts, train or load the autoencoder, and restore the diffusion's checkpoint."""
-    device = _device(config.device)
+    device = training_device(config.device)
     config.work.mkdir(parents=True, exist_ok=True)
     architecture = config.architecture
     tokenizer = build_tokenizer(vocabulary(), architecture.tokens)
@@ -254,7 +254,12 @@ def _check_settings(config: TrainConfig) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def training_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        InputError: there is none here.
+    """
     if name not in ("cpu", "cuda"):
         raise InputError(f"there is no device {name!r}.", "use cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():

@@ -31,7 +31,7 @@ def sample_twins(rng: np.random.Generator, index: int) -> tuple[list[Scene], Vie
     elevation = rng.uniform(*RANGES.elevation)
     overhead = rng.uniform(*RANGES.overhead)
     if index % 2 == 0:
-        scenes, azimuths = _two_objects(rng), _four_sides(rng)
+        scenes, azimuths = [sample_mostly_fronted(rng) for _ in range(2)], _four_sides(rng)
         elevations = np.array([elevation, elevation, elevation, overhead])
         scenes, azimuths = [s for s in scenes for _ in azimuths], np.tile(azimuths, len(scenes))
         elevations = np.tile(elevations, 2)
@@ -43,10 +43,9 @@ def sample_twins(rng: np.random.Generator, index: int) -> tuple[list[Scene], Vie
     return scenes, sample_twin_views(rng, azimuths, elevations)
 
 
-def _two_objects(rng: np.random.Generator) -> list[Scene]:
-    return [
-        sample_simple_scene(rng, _FRONTS if rng.random() < FRONT_SHARE else None) for _ in range(2)
-    ]
+def sample_mostly_fronted(rng: np.random.Generator) -> Scene:
+    """Draw one object, with a front in most cases."""
+    return sample_simple_scene(rng, _FRONTS if rng.random() < FRONT_SHARE else None)
 
 
 def _four_sides(rng: np.random.Generator) -> ndarray:

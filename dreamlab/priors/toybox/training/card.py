@@ -120,6 +120,49 @@ Held-out combinations and scenes of two objects come out right less often than s
 """
 
 
+def write_views_card(facts: Mapping[str, Any], probed: Mapping[str, float]) -> str:
+    """Return the model card of weights that `multi_view` trained.
+
+    Args:
+        facts: name to value, of the training.
+        probed: what its probe found at the end.
+    """
+    told = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    times = [name.removeprefix("loss@") for name in probed if name.startswith("loss@")]
+    gaps = "\n".join(
+        f"| {t} | {probed[f'loss@{t}']:.4f} | {1e3 * probed[f'strangers@{t}']:.1f} | "
+        f"{1e3 * probed[f'turned@{t}']:.1f} |"
+        for t in times
+    )
+    return f"""---
+license: apache-2.0
+pipeline_tag: text-to-image
+library_name: diffusers
+---
+
+# toybox-views: the embedded prior, of four views at once
+
+What makes toybox, in the folder that `base` of model_index.json names, a multi-view model of
+MVDream's kind: an embedding of cameras, and self-attention over four views of an object from sides
+90 degrees apart. Only the weights that differ are here. World, limits and all else: the card of the
+base.
+
+| fact | value |
+|---|---|
+{told}
+
+How much the loss rises (in thousandths) where a view is beside views of other objects, and where
+all cameras of a group are turned by 180 degrees, on fresh groups:
+
+| t | loss | beside others | turned |
+|---|---|---|---|
+{gaps}
+
+The weights are an exponential moving average, stored in half precision. Repeat or continue the
+training with `dreamlab toybox train-views`.
+"""
+
+
 def _names() -> str:
     return ", ".join(f"{kind.name}*" if kind.has_front else kind.name for kind in CATALOGUE) + (
         " (* has a front)"

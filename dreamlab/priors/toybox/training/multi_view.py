@@ -37,13 +37,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreamlab.core.cameras import Cameras, orbit_cameras
-from dreamlab.core.run_folder import atomic_path, write_json
+from dreamlab.core.run_folder import atomic_path, write_json, write_text
 from dreamlab.core.seeds import derive_seed, generator
 from dreamlab.priors.folder import MVDREAM, quiet, read_json, weights_stem
 from dreamlab.priors.multi_view import camera_numbers
 from dreamlab.priors.mvdream import camera_settings, join_views
 from dreamlab.priors.toybox.model import velocity
 from dreamlab.priors.toybox.tokenizer import encode
+from dreamlab.priors.toybox.training.card import write_views_card
 from dreamlab.priors.toybox.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamlab.priors.toybox.training.dataset import insert_nonsense
 from dreamlab.priors.toybox.training.diffusion import draw_timesteps, learning_rate, update_ema
@@ -54,7 +55,7 @@ from dreamlab.priors.toybox.training.session import (
     encode_images,
     training_device,
 )
-from dreamlab.priors.toybox.training.train import log
+from dreamlab.priors.toybox.training.train import log, machine_of
 from dreamlab.priors.toybox.training.twins import sample_mostly_fronted
 from dreamlab.priors.toybox.world.captions import caption
 from dreamlab.priors.toybox.world.scenes import Scene, pack, sample_scene
@@ -329,11 +330,17 @@ def train(config: MultiViewConfig, on_progress: OnProgress) -> None:
         if told.step % config.probe_every == 0 or is_last:
             log(config.work, Progress("probe", told.step, 0, trainer.probe()))
     if config.export is not None:
-        export(trainer, config.export)
+        export(trainer, config.export, record["seconds"])
 
 
-def export(trainer: MultiViewTrainer, folder: Path) -> None:
-    """Write the averaged weights, in half precision, as a folder that adds to the prior's."""
+def export(trainer: MultiViewTrainer, folder: Path, seconds: float) -> None:
+    """Write the averaged weights, in half precision, as a folder that adds to the prior's.
+
+    Args:
+        trainer: at the end of the planned steps.
+        folder: made if it is missing.
+        seconds: that the training took, for the card.
+    """
     start = trainer.config.start
     (folder / "unet").mkdir(parents=True, exist_ok=True)
     config = read_json(start / "unet" / "config.json") | camera_settings()
@@ -348,3 +355,15 @@ def export(trainer: MultiViewTrainer, folder: Path) -> None:
         "base": Path(os.path.relpath(start, folder)).as_posix(),
     }
     write_json(folder / "model_index.json", index)
+    told = trainer.config
+    facts = {
+        "seed of data and weights": told.seed,
+        "steps": told.steps,
+        "groups of four views": f"{told.steps * told.groups:,}",
+        "minutes": f"{seconds / 60:.0f}",
+        "computed in": "bfloat16" if told.autocast else "float32",
+        "parameters": f"{sum(t.numel() for t in tensors.values()) / 1e6:.2f} M",
+        "machine": machine_of(trainer.device),
+        "torch": torch.__version__,
+    }
+    write_text(folder / "README.md", write_views_card(facts, trainer.probe()))

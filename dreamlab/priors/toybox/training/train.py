@@ -146,7 +146,7 @@ def facts(session: Session) -> TrainingFacts:
         images_rendered=shards_at(config, max(step - 1, 0)) * SHARD_SIZE,
         diffusion_seconds=session.record["seconds"],
         loss=sum(losses) / max(1, len(losses)),
-        machine=_machine(session.trainer.device),
+        machine=machine_of(session.trainer.device),
         torch_version=torch.__version__,
     )
 
@@ -160,7 +160,8 @@ def machine_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _machine(device: torch.device) -> str:
+def machine_of(device: torch.device) -> str:
+    """Name what a training runs on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{machine_name()}, {torch.get_num_threads()} thread(s)"

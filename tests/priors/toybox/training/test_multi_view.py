@@ -109,7 +109,7 @@ def test_a_group_is_one_scene_from_four_sides_at_one_elevation(start, tmp_path):
 
 def test_it_begins_as_the_prior_with_views_that_hear_each_other_and_no_camera(start, tmp_path):
     trainer = MultiViewTrainer(config_in(tmp_path, start))
-    export(trainer, tmp_path / "views")
+    export(trainer, tmp_path / "views", 1.0)
     joint, single = (
         load_prior(PriorConfig(model=str(folder)), "cpu") for folder in (tmp_path / "views", start)
     )
@@ -142,6 +142,8 @@ def test_what_is_saved_is_what_was_trained_and_the_rest_is_the_bases(start, tmp_
     assert {name.split(".")[0] for name in saved.keys() - base.keys()} == {"class_embedding"}
     assert any(".attn1." in name for name in changed)
     assert all(".attn1." in n or ".norm1." in n or "class_embedding" in n for n in saved)
+    card = (tmp_path / "views" / "README.md").read_text()
+    assert "| steps | 2 |" in card and "| groups of four views | 4 |" in card
     assert not (tmp_path / "views" / "vae").exists() and not missing_parts(tmp_path / "views")
     loaded = load_prior(PriorConfig(model=str(tmp_path / "views")), "cpu")
     assert isinstance(loaded, MVDreamPrior) and loaded.num_views == 4
@@ -151,7 +153,7 @@ def test_what_is_saved_is_what_was_trained_and_the_rest_is_the_bases(start, tmp_
 
 
 def test_a_folder_whose_base_is_gone_says_so(start, tmp_path):
-    export(MultiViewTrainer(config_in(tmp_path, start)), tmp_path / "a" / "views")
+    export(MultiViewTrainer(config_in(tmp_path, start)), tmp_path / "a" / "views", 1.0)
     (tmp_path / "b").mkdir()
     (tmp_path / "a").rename(tmp_path / "b" / "deeper")
     with pytest.raises(MissingError, match="lacks vae"):

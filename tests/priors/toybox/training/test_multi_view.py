@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dreamlab.core.errors import InputError, MissingError
+from dreamlab.core.locations import PACKAGE
 from dreamlab.priors.folder import missing_parts
 from dreamlab.priors.load import PriorConfig, load_prior
 from dreamlab.priors.mvdream import MVDreamPrior
@@ -187,3 +188,24 @@ def test_another_networks_checkpoint_is_refused(start, tmp_path):
     save_folder(other, modules, tokenizer)
     with pytest.raises(InputError, match="not a checkpoint of this architecture"):
         train(config_in(tmp_path / "work", other, steps=4), lambda p: None)
+
+
+def test_the_weights_that_ship_hear_the_other_views_of_an_object(tmp_path):
+    prior = load_prior(PriorConfig(model="toybox-views"), "cpu")
+    assert isinstance(prior, MVDreamPrior) and prior.num_views == 4
+    weights = PACKAGE / "priors" / "toybox" / "weights"
+    groups = MultiViewTrainer(config_in(tmp_path, weights)).groups("test", 0, 8)
+    tokens = prior.encode_text([""]).expand(len(groups.latents), -1, -1)[:, None]
+    told = prior.with_cameras(tokens, groups.cameras)[:, 0]
+    noise = torch.randn(groups.latents.shape, generator=torch.Generator().manual_seed(0))
+    t = torch.full((len(noise),), 0.9)
+    alpha, sigma = prior.alpha_sigma(t)
+    noisy = alpha * groups.latents + sigma * noise
+
+    def error(rows: torch.Tensor) -> float:
+        predicted = prior.predict(noisy[rows], t, told[rows]).eps
+        return (predicted - noise[rows]).square().mean().item()
+
+    own = torch.arange(len(noise))
+    strangers = (own // 4 + own % 4) % 8 * 4 + own % 4  # view v of group g in group g + v
+    assert error(strangers) > 1.02 * error(own)

@@ -174,7 +174,7 @@ def backends(
     output = output_of(json, quiet)
     with reported(output):
         from dreamlab.core.config import build
-        from dreamlab.evaluation.speed.contest import Contest, ContestConfig, contests
+        from dreamlab.evaluation.speed.contest import ContestConfig, contests
         from dreamlab.evaluation.speed.suite import machine
         from dreamlab.jobs.device import pick_device
 
@@ -182,11 +182,9 @@ def backends(
         config, chosen = build(ContestConfig, given), pick_device(device)
         about = machine()
         output.event("machine", **about)
-        found: list[Contest] = []
         title = f"Medians on {chosen}, forward and backward; below 1 ×: faster than ours"
         table = Table("what", "backend", "ms", "over ours", title=title)
         for contest in contests(config, chosen):
-            found.append(contest)
             output.event("contest", **contest.plain)
             output.note(f"{contest.what}: {', '.join(contest.times)}")
             table.add_row(
@@ -197,7 +195,7 @@ def backends(
                 "\n".join(f"{time:.2f}" for time in contest.times.values()),
                 "\n".join(f"{ratio:.2f} ×" for ratio in contest.over_ours.values()),
             )
-        output.event("result", contests=len(found))
+        output.event("result", contests=table.row_count)
         output.table(table)
         output.text(_machine_line(about))
 

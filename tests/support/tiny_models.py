@@ -10,11 +10,22 @@ from typing import Any, Literal
 
 import torch
 
+from dreamlab.priors.toybox.model import Architecture
+
 IMAGE_SIZE = 32
 WIDTH = 32
 TOKENS = 16
 POOLED = 24
 """Width of a projected pooled text."""
+TINY_TOYBOX = Architecture(
+    decoder_blocks=(0, 0, 0),
+    latent_channels=4,
+    unet_channels=(32, 32, 32),
+    heads=2,
+    text_width=32,
+    text_layers=1,
+)
+"""The embedded prior, as it is trained in tests."""
 
 
 def save_tiny_pipeline(

@@ -74,7 +74,8 @@ class Contest:
 
 def contests(config: ContestConfig, device: torch.device) -> Iterator[Contest]:
     """Hold all contests on a device; on the CPU on one thread."""
-    stopwatch = cpu_milliseconds if device.type == "cpu" else card_milliseconds
+    on_card = device.type == "cuda"
+    stopwatch = partial(card_milliseconds, device=device) if on_card else cpu_milliseconds
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -79,12 +79,12 @@ def cpu_milliseconds(run: Call) -> float:
     return 1e3 * (time.process_time() - begin)
 
 
-def card_milliseconds(run: Call) -> float:
-    """Time one call on a graphics card: wall time from one idle card to the next, ms."""
-    torch.cuda.synchronize()
+def card_milliseconds(run: Call, device: torch.device) -> float:
+    """Time one call on a graphics card: wall time from when it idles to when it does again, ms."""
+    torch.cuda.synchronize(device)
     begin = time.perf_counter()
     run()
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
     return 1e3 * (time.perf_counter() - begin)
 
 

@@ -81,5 +81,5 @@ def test_kernels_run_on_threads_that_are_known_as_workers():
     layout = HashGridLayout.of(HashGridConfig(num_levels=2, log2_table_size=6))
     table = torch.zeros(layout.num_entries, 2)
     torch.set_num_threads(2)
-    hash_encode(torch.rand(2000, 3), table, layout, backend="warp")
+    hash_encode(torch.rand(20_000, 3), table, layout, backend="warp")  # worth two ranges
     assert any(thread.name.startswith(WORKER) for thread in threading.enumerate())

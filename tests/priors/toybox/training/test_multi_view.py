@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_models import TINY_TOYBOX as TINY
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.core.locations import PACKAGE
@@ -29,33 +30,28 @@ from dreamlab.priors.toybox.training.multi_view import (
 )
 from dreamlab.priors.toybox.world.captions import parse_prompt, vocabulary
 
-TINY = Architecture(
-    decoder_blocks=(0, 0, 0),
-    latent_channels=4,
-    unet_channels=(32, 32, 32),
-    heads=2,
-    text_width=32,
-    text_layers=1,
-)
-
 
 @pytest.fixture(autouse=True)
 def small_probe(monkeypatch):
     monkeypatch.setattr(multi_view, "PROBE_GROUPS", 2)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("prior") / "one"
-    tokenizer = build_tokenizer(vocabulary(), TINY.tokens)
+def saved(architecture: Architecture, folder: Path) -> Path:
+    """Write a prior of one view with random weights."""
+    tokenizer = build_tokenizer(vocabulary(), architecture.tokens)
     torch.manual_seed(0)
     modules = {
-        "vae": build_vae(TINY),
-        "unet": build_unet(TINY),
-        "text_encoder": build_text_encoder(TINY, tokenizer),
+        "vae": build_vae(architecture),
+        "unet": build_unet(architecture),
+        "text_encoder": build_text_encoder(architecture, tokenizer),
     }
     save_folder(folder, modules, tokenizer)
     return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    return saved(TINY, tmp_path_factory.mktemp("prior") / "one")
 
 
 def config_in(folder: Path, start: Path, steps: int = 4) -> MultiViewConfig:
@@ -177,15 +173,7 @@ def test_the_probe_compares_with_turned_cameras_and_with_other_objects(start, tm
 
 def test_another_networks_checkpoint_is_refused(start, tmp_path):
     train(config_in(tmp_path / "work", start, steps=2), lambda p: None)
-    other = tmp_path / "other"
-    tokenizer = build_tokenizer(vocabulary(), TINY.tokens)
-    wide = replace(TINY, unet_channels=(32, 64, 64))
-    modules = {
-        "vae": build_vae(wide),
-        "unet": build_unet(wide),
-        "text_encoder": build_text_encoder(wide, tokenizer),
-    }
-    save_folder(other, modules, tokenizer)
+    other = saved(replace(TINY, unet_channels=(32, 64, 64)), tmp_path / "other")
     with pytest.raises(InputError, match="not a checkpoint of this architecture"):
         train(config_in(tmp_path / "work", other, steps=4), lambda p: None)
 

@@ -5,22 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_models import TINY_TOYBOX as TINY
 
 from dreamlab.core.errors import InputError
-from dreamlab.priors.toybox.model import Architecture
 from dreamlab.priors.toybox.training import session, train
 from dreamlab.priors.toybox.training.decoder import DecoderConfig
 from dreamlab.priors.toybox.training.diffusion import DiffusionConfig
 from dreamlab.priors.toybox.training.text import TextConfig
-
-TINY = Architecture(
-    decoder_blocks=(0, 0, 0),
-    latent_channels=4,
-    unet_channels=(32, 32, 32),
-    heads=2,
-    text_width=32,
-    text_layers=1,
-)
 
 
 @pytest.fixture(autouse=True)

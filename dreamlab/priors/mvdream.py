@@ -254,7 +254,8 @@ def load_unet(folder: Path, config: Mapping[str, Any], options: LoadOptions) -> 
                 f"{folder / 'unet'} has other weights than its config says: {line}.",
                 "download or copy the model again.",
             ) from None
-    return unet.to(options.device, precision)
+    with quiet():  # diffusers warns of any cast, also where no layer must stay as it is
+        return unet.to(options.device, precision)
 
 
 def unet_weights(

@@ -1,6 +1,7 @@
 """Multi-view models on the real classes: joint attention, cameras, and the layouts of folders."""
 
 import json
+import logging
 import math
 import shutil
 from dataclasses import replace
@@ -98,6 +99,16 @@ def test_it_is_a_prior_of_four_views_that_can_be_adapted(prior: MVDreamPrior, fo
     assert isinstance(prior, Adaptable)
     assert (prior.num_views, prior.image_size) == (4, IMAGE_SIZE)
     assert not any(p.requires_grad for p in prior.network.parameters())
+
+
+def test_no_library_warns_while_it_is_loaded(folder: Path, caplog: pytest.LogCaptureFixture):
+    library = logging.getLogger("diffusers")
+    library.addHandler(caplog.handler)
+    try:
+        load(folder, dtype="float16")
+    finally:
+        library.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_what_is_foreseen_of_its_folder_is_what_is_loaded(folder: Path, prior: MVDreamPrior):

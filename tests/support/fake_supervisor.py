@@ -1,8 +1,10 @@
 """A real supervisor over fake workers: `python fake_supervisor.py RUNS [fork]`; SIGTERM ends it.
 
+It writes a line once it listens to signals.
 With `fork` the workers are forked from a process that has imported what they need.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -19,4 +21,5 @@ if __name__ == "__main__":
     command = FORKED if "fork" in sys.argv else FAKE_WORKER
     boss = supervisor.Supervisor(Path(sys.argv[1]), ["cpu", "cpu"], command=command)
     with stop_on_signals(StopFlag()) as stop:
+        os.write(1, b"listens\n")
         boss.run(stop)

@@ -33,7 +33,16 @@ def start(parent, how: str) -> subprocess.Popen:
     paths = [os.path.dirname(fake_supervisor.__file__), os.environ.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     command = [sys.executable, fake_supervisor.__file__, str(parent), how]
-    return subprocess.Popen(command, env=environment)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+
+
+def end(supervisor: subprocess.Popen) -> int:
+    """Ask a supervisor to end, once it listens, and return its exit code."""
+    assert supervisor.stdout is not None
+    with supervisor.stdout as output:
+        output.readline()
+        supervisor.terminate()
+        return supervisor.wait(LIMIT)
 
 
 def workers(runs: list[RunFolder]) -> list[int]:
@@ -75,15 +84,14 @@ def test_whoever_is_killed_whenever_each_run_is_done_once(tmp_path, new_run, rou
             for i, process in enumerate(supervisors):
                 if process.pid == victim:
                     process.wait()
+                    process.stdout.close()
                     supervisors[i] = start(tmp_path / "runs", how)
         deadline = time.monotonic() + LIMIT
         while not is_over(runs):
             assert time.monotonic() < deadline, [state.read(run) for run in runs]
             time.sleep(0.1)
     finally:
-        for process in supervisors:
-            process.terminate()
-        codes = [process.wait(LIMIT) for process in supervisors]
+        codes = [end(process) for process in supervisors]
     assert codes == [0, 0]
     for run in runs:
         check_attempts(run, STEPS, EVERY)

@@ -104,12 +104,20 @@ class Runs(NamedTuple):
     """Least number of runs worth a range of its own."""
 
 
+def runs_in_turn(device: torch.device) -> bool:
+    """Return whether a launch runs its threads one after the other, which then best do much each.
+
+    So it is on a CPU. On CUDA they run side by side, and the less each does the more there are.
+    """
+    return device.type == "cpu"
+
+
 def pixel_runs(pixels: int, width: int, device: torch.device) -> Runs:
     """Cut pictures into runs: on CUDA single pixels, on a CPU whole rows.
 
-    Threads of a CPU run one after the other, and each would find its pixel's row by two divisions.
+    There each thread would find its pixel's row by two divisions.
     """
-    length = width if device.type == "cpu" else 1
+    length = width if runs_in_turn(device) else 1
     return Runs(length, pixels // length, -(-LIGHT_GRAIN // length))
 
 
@@ -206,7 +214,7 @@ def _launch(kernel: Any, device: torch.device, items: int, arguments: list[Any])
 
 
 def _threads(device: torch.device) -> int:
-    return torch.get_num_threads() if device.type == "cpu" else 1
+    return torch.get_num_threads() if runs_in_turn(device) else 1
 
 
 def _run_all(jobs: Sequence[Callable[[], None]], threads: int) -> None:

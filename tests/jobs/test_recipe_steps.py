@@ -118,7 +118,11 @@ class Watched(StageTrainer):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_takes_its_steps_and_its_parameters_move(
-    name: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    any_device: torch.device,
 ):
     monkeypatch.setattr(loop, "StageTrainer", Watched)
     monkeypatch.setattr(Watched, "still", set())
@@ -126,7 +130,7 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
     (tmp_path / "run").mkdir()
     save = OF_FAMILY.get(name)
     folder = tiny_model if save is None else save(tmp_path / "model")
-    prior = load_prior(PriorConfig(model=str(folder)), "cpu")
+    prior = load_prior(PriorConfig(model=str(folder)), any_device)
     losses: list[float] = []
 
     def listen(event: Event) -> None:
@@ -140,12 +144,15 @@ def test_a_recipe_takes_its_steps_and_its_parameters_move(
         prior=prior,
         seed=0,
         folder=RunFolder(tmp_path / "run"),
-        device=torch.device("cpu"),
+        device=any_device,
         on_event=listen,
         layout=config.layout,
     )
     assert trained.is_finished and len(losses) == STEPS * len(config.stages)
     assert torch.tensor(losses).isfinite().all()
+    assert {p.device for group in trained.stage.parameter_groups().values() for p in group} == {
+        any_device
+    }
     assert Watched.still == STILL.get(name, set())
     assert all(
         parameter.isfinite().all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from closeness import KERNEL_DEVICES
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
@@ -54,10 +55,7 @@ def exact_density(splats, points):
     return splats.opacities * torch.exp(-0.5 * power)
 
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_density_and_colour_at_points_follow_their_formula(device):
     draw = seeded(1)
     gaussians = small(opacity=0.6)

@@ -1,4 +1,8 @@
-"""What "fast and reference agree" means, in one place, and on which backends it is checked."""
+"""What "fast and reference agree" means, in one place, and on which backends it is checked.
+
+Kernels of Warp are checked three times: on the CPU; as compiled for an NVIDIA GPU and carried out
+by `ptx`, which needs none; and on a GPU where there is one.
+"""
 
 import pytest
 import torch
@@ -18,9 +22,15 @@ LOOSE = ("tinycudann", "gsplat")
 """Those which differ in a limit or in precision."""
 
 
+PTX = pytest.param("cpu", marks=pytest.mark.ptx, id="ptx")
+KERNEL_DEVICES = ["cpu", PTX, pytest.param("cuda", marks=pytest.mark.gpu)]
+"""Where a kernel runs that has no other backend."""
+
+
 def fast_backends(op: str) -> list:
     """Return one parameter (backend, device) for each fast backend, skipped with the reason why."""
-    parameters = []
+    emulated = pytest.param(("warp", "cpu"), marks=pytest.mark.ptx, id="warp-ptx")
+    parameters = [emulated] if "warp" in backends.OFFERED[op] else []
     for device in ("cpu", "cuda"):
         for name in backends.OFFERED[op]:
             if name == "reference" or (name in backends.NATIVE and device == "cpu"):

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from dreamlab.ops.hashgrid.encode import HashGridLayout
 from dreamlab.ops.hashgrid.kernels import first_order, second_order
-from dreamlab.ops.warp_setup import launch_split
+from dreamlab.ops.warp_setup import launch_split, runs_in_turn
 
 CPU_CHUNK = 1024
 """Points that one Warp thread takes on a CPU, where threads run one after the other."""
@@ -127,7 +127,7 @@ class _PointGradient(Function):
 def _over_points(kernel: wp.Kernel, layout: HashGridLayout, *tensors: Tensor) -> None:
     """Launch a kernel that writes per point, split over points; `tensors` start with the points."""
     points = tensors[0]
-    chunk = CPU_CHUNK if points.device.type == "cpu" else 1
+    chunk = CPU_CHUNK if runs_in_turn(points.device) else 1
     config = layout.config
     smooth = int(config.interpolation == "smoothstep")
     inputs = [chunk, config.num_levels, smooth, *_level_tensors(layout, points.device), *tensors]
@@ -144,7 +144,7 @@ def _over_points(kernel: wp.Kernel, layout: HashGridLayout, *tensors: Tensor) ->
 def _over_levels(kernel: wp.Kernel, layout: HashGridLayout, *tensors: Tensor) -> None:
     """Launch a kernel that writes to the table, split over levels, whose rows are disjoint."""
     points = tensors[0]
-    chunk = max(len(points), 1) if points.device.type == "cpu" else 1
+    chunk = max(len(points), 1) if runs_in_turn(points.device) else 1
     config = layout.config
     smooth = int(config.interpolation == "smoothstep")
     levels = _level_tensors(layout, points.device)

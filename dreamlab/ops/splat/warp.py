@@ -36,14 +36,12 @@ from torch.autograd.function import once_differentiable
 
 from dreamlab.ops.splat.project import Projected
 from dreamlab.ops.splat.splat import EARLY_STOP, MAX_ALPHA, MIN_ALPHA, SQUARE_RANGE
-from dreamlab.ops.warp_setup import launch_scatter, launch_split
+from dreamlab.ops.warp_setup import launch_scatter, launch_split, runs_in_turn
 
 wp.set_module_options({"enable_backward": False})
 
-TILES = {"cpu": 16, "cuda": 8}
-"""Side of a tile by kind of device, pixels."""
-BLOCKS = {"cpu": 16, "cuda": 1}
-"""Side of a thread's block, pixels; it divides that of a tile."""
+IN_TURN, SIDE_BY_SIDE = (16, 16), (8, 1)
+"""Sides of a tile and of a thread's block, which divides it, pixels: by how threads run."""
 GEOMETRY = 7
 """Numbers of a Gaussian that its alpha depends on: mean (2), conic (3), opacity, shape."""
 SLACK = 0.01
@@ -392,8 +390,8 @@ class _Blend(Function):
         width: int,
     ) -> tuple[Tensor, Tensor]:
         batch, _, channels = features.shape
-        kind = features.device.type
-        layout = _Layout(is_shaped, batch, channels, height, width, TILES[kind], BLOCKS[kind])
+        sides = IN_TURN if runs_in_turn(features.device) else SIDE_BY_SIDE
+        layout = _Layout(is_shaped, batch, channels, height, width, *sides)
         reach, starts, members = _lists(geometry, order, is_visible, layout)
         picture = features.new_zeros(batch, height, width, channels)
         alpha = features.new_zeros(batch, height, width, 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from closeness import assert_gradients_agree, assert_values_agree, fast_backends
+from closeness import KERNEL_DEVICES, assert_gradients_agree, assert_values_agree, fast_backends
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.hashgrid.encode import (
@@ -120,7 +120,7 @@ def test_fast_encoding_agrees_with_reference(backend_and_device, interpolation, 
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "smoothstep"])
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
 def test_warp_second_derivatives_agree_with_reference(device, interpolation):
     layout = layout_of(interpolation=interpolation)
     points, table, cotangent = example(layout, device=device)

@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 import trimesh
+from closeness import KERNEL_DEVICES
 
 from dreamlab.core.mesh import Mesh
-from dreamlab.ops.triangles.distance import distances_to, sample_surface, signed_distances
+from dreamlab.ops.triangles.distance import (
+    NearestFinder,
+    distances_to,
+    sample_surface,
+    signed_distances,
+)
 
 
 def as_mesh(shape):
@@ -34,6 +41,19 @@ def test_a_hole_and_crossing_parts_hardly_change_the_sign():
     union = np.minimum(first, second)
     agree = (signed_distances(both, points()) < 0) == (union < 0)
     assert agree.mean() > 0.98
+
+
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
+def test_nearest_points_lie_on_the_surface_in_line_with_the_middle_of_a_ball(device):
+    ball = as_mesh(trimesh.creation.icosphere(subdivisions=4, radius=0.6))
+    asked = torch.tensor(points(), dtype=torch.float32).to(device)
+    found = NearestFinder(ball, device)(asked)
+    corners = torch.tensor(ball.triangles).to(device)[found.face.long()]
+    nearest = torch.einsum("nk,nkc->nc", found.weight, corners)
+    torch.testing.assert_close((nearest - asked).norm(dim=-1), found.distance, atol=1e-5, rtol=0)
+    along = torch.nn.functional.normalize(asked, dim=-1)
+    torch.testing.assert_close(nearest, 0.6 * along, atol=0.03, rtol=0)
+    torch.testing.assert_close(found.distance, (asked.norm(dim=-1) - 0.6).abs(), atol=3e-3, rtol=0)
 
 
 def test_points_lie_on_the_surface_in_proportion_to_area():

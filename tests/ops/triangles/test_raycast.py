@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from closeness import KERNEL_DEVICES
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.core.errors import InputError
@@ -45,22 +46,24 @@ def to_camera(views):
     return torch.nn.functional.normalize(views.position, dim=-1)
 
 
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
 @pytest.mark.parametrize("seed", range(5))
-def test_hits_equal_brute_force_over_random_triangles(seed):
+def test_hits_equal_brute_force_over_random_triangles(seed, device):
     rng = np.random.default_rng(seed)
     vertices = rng.uniform(-1, 1, (90, 3)).astype(np.float32)
     faces = np.arange(90).reshape(30, 3)
     origins = rng.uniform(-2, 2, (2000, 3)).astype(np.float32)
     directions = rng.normal(size=(2000, 3)).astype(np.float32)
-    hits = MeshCaster(vertices, faces).cast(torch.tensor(origins), torch.tensor(directions))
+    caster = MeshCaster(vertices, faces, device)
+    hits = caster.cast(torch.tensor(origins).to(device), torch.tensor(directions).to(device))
     face, barycentric, distance = brute_force(vertices, faces, origins, directions)
     clear = (face < 0) | (barycentric.min(axis=1) > 1e-4)
     assert clear.mean() > 0.99
     assert 0.05 < (face >= 0).mean() < 0.95
-    assert np.array_equal(hits.face_index.numpy()[clear], face[clear])
+    assert np.array_equal(hits.face_index.cpu().numpy()[clear], face[clear])
     met = clear & (face >= 0)
-    np.testing.assert_allclose(hits.barycentric.numpy()[met], barycentric[met], atol=2e-4)
-    np.testing.assert_allclose(hits.distance.numpy()[met], distance[met], rtol=2e-4)
+    np.testing.assert_allclose(hits.barycentric.cpu().numpy()[met], barycentric[met], atol=2e-4)
+    np.testing.assert_allclose(hits.distance.cpu().numpy()[met], distance[met], rtol=2e-4)
 
 
 def test_a_miss_has_face_minus_one_and_zeros():

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from closeness import KERNEL_DEVICES
 
 from dreamlab.core.cameras import turntable_cameras
 from dreamlab.ops.triangles.isosurface import extract
@@ -15,10 +17,11 @@ def cameras(elevation: float = 25.0):
     return turntable_cameras(3, elevation=elevation, distance=4.0, fov_y=50.0)
 
 
-def test_the_maximum_of_a_cone_of_density_is_at_the_closest_approach():
+@pytest.mark.parametrize("device", KERNEL_DEVICES)
+def test_the_maximum_of_a_cone_of_density_is_at_the_closest_approach(device):
     points = grid(65, 1.2)
-    values = (1 - points.norm(dim=-1)).clamp(min=0)
-    m = project_maximum(values, 1.2, cameras(), 24, 24)[..., 0]
+    values = (1 - points.norm(dim=-1)).clamp(min=0).to(device)
+    m = project_maximum(values, 1.2, cameras().to(device), 24, 24)[..., 0].cpu()
     origins, directions = cameras().rays(24, 24)
     closest = torch.linalg.cross(origins, directions).norm(dim=-1)
     assert torch.allclose(m, (1 - closest).clamp(min=0), atol=0.03)

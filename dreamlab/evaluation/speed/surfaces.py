@@ -35,7 +35,7 @@ from dreamlab.ops.triangles.tetrahedra_reference import marching_tetrahedra as b
 
 SIZE = 128
 """Height and width of pictures, pixels."""
-MESH_CELLS = 28
+MESH_CELLS = 32
 """Cells an axis of the grid that the sphere comes from."""
 MESH_GOAL, SPLAT_GOAL, TETRAHEDRA_GOAL = 5.0, 10.0, 8.0
 

@@ -40,7 +40,7 @@ from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.topology import Topology
-from dreamlab.ops.triangles.places_warp import NEAREST_W, place_of
+from dreamlab.ops.triangles.places_warp import place_of, places_of
 from dreamlab.ops.warp_setup import Runs, launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
@@ -72,16 +72,10 @@ def antialias(
 
 @wp.func
 @no_type_check
-def side_of(a: wp.vec4, b: wp.vec4, c: wp.vec4):
-    """Return the sign of (b - a) x (c - a) as seen, as an integer; 0 behind the camera.
-
-    It is the sign of (a_w b - b_w a) x (a_w c - c_w a), which takes no division.
-    """
-    ab = wp.vec2(a[3] * b[0] - b[3] * a[0], a[3] * b[1] - b[3] * a[1])
-    ac = wp.vec2(a[3] * c[0] - c[3] * a[0], a[3] * c[1] - c[3] * a[1])
-    side = ab[0] * ac[1] - ab[1] * ac[0]
-    is_seen = a[3] > NEAREST_W and b[3] > NEAREST_W and c[3] > NEAREST_W
-    return wp.where(is_seen, wp.where(side > 0.0, 1, wp.where(side < 0.0, -1, 0)), 0)
+def side_of(a: wp.vec3, b: wp.vec3, c: wp.vec3):
+    """Return the sign of (b - a) x (c - a), as an integer; 0 if one of them is nowhere."""
+    side = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    return wp.where(side > 0.0, 1, wp.where(side < 0.0, -1, 0))
 
 
 @wp.func
@@ -151,7 +145,7 @@ def silhouette_kernel(
     height: wp.int32,
     width: wp.int32,
     cells: wp.int32,
-    pos: wp.array(dtype=wp.vec4),
+    places: wp.array(dtype=wp.vec3),
     corners: wp.array(dtype=wp.vec4i),
     rast: wp.array(dtype=wp.vec4),
     keys: wp.array(dtype=wp.uint64),
@@ -161,16 +155,14 @@ def silhouette_kernel(
     e = corners[edge]
     for view in range(batch):
         first = view * vertices
-        a = pos[first + e[0]]
-        b = pos[first + e[1]]
-        side = side_of(a, b, pos[first + e[2]])
+        a = places[first + e[0]]
+        b = places[first + e[1]]
+        side = side_of(a, b, places[first + e[2]])
         if e[3] >= 0:
-            if side_of(a, b, pos[first + e[3]]) != side:
+            if side_of(a, b, places[first + e[3]]) != side:
                 side = 0
         if side != 0:
-            u = place_of(a, height, width)
-            v = place_of(b, height, width)
-            walk(u, v, side, edge, view, height, width, cells, rast, keys)
+            walk(a, b, side, edge, view, height, width, cells, rast, keys)
 
 
 @wp.func
@@ -381,7 +373,8 @@ class _Antialias(Function):
     def forward(ctx: Any, color: Tensor, rast: Tensor, pos: Tensor, corners: Tensor) -> Tensor:
         batch, height, width, channels = color.shape
         vertices, cells, device = pos.shape[1], batch * height * width, color.device
-        inputs = [batch, vertices, height, width, cells, pos, corners, rast]
+        places = places_of(pos, height, width)
+        inputs = [batch, vertices, height, width, cells, places, corners, rast]
         # a range pays if it has more edges than there are cells to clear and to merge for it
         keys = launch_scatter(
             silhouette_kernel,

@@ -25,7 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
-from dreamlab.ops.triangles.places_warp import NEAREST_W, place_of
+from dreamlab.ops.triangles.places_warp import NEAREST_W, places_of
 from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_scatter, launch_split, pixel_runs
 
 wp.set_module_options({"enable_backward": False})
@@ -115,13 +115,20 @@ def greater(a: wp.float32, b: wp.float32):
 
 @wp.func
 @no_type_check
-def span(a: wp.float32, b: wp.float32, c: wp.float32, first: wp.int32, last: wp.int32):
-    """Return the first and the last centre of [first, last] that a triangle can cover on an axis.
+def span(
+    a: wp.float32,
+    b: wp.float32,
+    c: wp.float32,
+    margin: wp.float32,
+    first: wp.int32,
+    last: wp.int32,
+):
+    """Return the first and the last centre of [first, last] within a `margin` of three numbers.
 
-    There is a margin for rounding: pixels that are outside the triangle are refused later.
+    All centres if the margin is NaN.
     """
-    low = lesser(lesser(a, b), c) - 1.0e-3
-    high = greater(greater(a, b), c) + 1.0e-3
+    low = lesser(lesser(a, b), c) - margin
+    high = greater(greater(a, b), c) + margin
     low = lesser(greater(low, wp.float32(first)), wp.float32(last + 1))
     high = greater(lesser(high, wp.float32(last)), wp.float32(first - 1))
     return wp.int32(wp.ceil(low)), wp.int32(wp.floor(high))
@@ -129,23 +136,16 @@ def span(a: wp.float32, b: wp.float32, c: wp.float32, first: wp.int32, last: wp.
 
 @wp.func
 @no_type_check
-def box_of(a: wp.vec4, b: wp.vec4, c: wp.vec4, size: wp.vec2i, top: wp.int32, bottom: wp.int32):
-    """Return first column, last column, first row, last row around a triangle's corners.
+def box_of(u: wp.vec3, v: wp.vec3, w: wp.vec3, width: wp.int32, top: wp.int32, bottom: wp.int32):
+    """Return first column, last column, first row, last row around the places of a triangle.
 
-    Rows are of [top, bottom] in a picture of `size`, (height, width); a box is empty where a last
-    one is below its first one.
+    Rows are of [top, bottom]; a box is empty where a last one is below its first one. There is a
+    margin for rounding: pixels that are outside the triangle are refused later. It is NaN, and the
+    box the whole picture, if a corner is behind the camera.
     """
-    least = lesser(lesser(a[3], b[3]), c[3])
-    greatest = greater(greater(a[3], b[3]), c[3])
-    u = place_of(a, size[0], size[1])
-    v = place_of(b, size[0], size[1])
-    w = place_of(c, size[0], size[1])
-    left, right = span(u[0], v[0], w[0], 0, size[1] - 1)
-    low, high = span(u[1], v[1], w[1], top, bottom)
-    if least <= NEAREST_W:
-        left, right, low, high = 0, size[1] - 1, top, bottom
-        if greatest <= NEAREST_W:
-            right = -1
+    margin = 1.0e-3 + 0.0 * (u[0] + v[0] + w[0])
+    left, right = span(u[0], v[0], w[0], margin, 0, width - 1)
+    low, high = span(u[1], v[1], w[1], margin, top, bottom)
     return left, right, low, high
 
 
@@ -177,6 +177,7 @@ def depth_kernel(
     height: wp.int32,
     width: wp.int32,
     pos: wp.array(dtype=wp.vec4),
+    places: wp.array(dtype=wp.vec3),
     tri: wp.array(dtype=wp.vec3i),
     keys: wp.array(dtype=wp.uint64),
 ):
@@ -188,17 +189,25 @@ def depth_kernel(
     triangle = wp.tid()
     t = in_order(tri[triangle])
     for view in range(batch):
-        a = pos[view * vertices + t[0]]
-        b = pos[view * vertices + t[1]]
-        c = pos[view * vertices + t[2]]
-        size = wp.vec2i(height, width)
-        left, right, low, high = box_of(a, b, c, size, start, start + length - 1)
-        if left <= right:
-            for row in range(low, high + 1):
-                y = center(row, height)
-                for column in range(left, right + 1):
-                    key = key_of(a, b, c, triangle, center(column, width), y)
-                    wp.atomic_min(keys, (view * height + row) * width + column, key)
+        first = view * vertices
+        u = places[first + t[0]]
+        v = places[first + t[1]]
+        w = places[first + t[2]]
+        left, right, low, high = box_of(u, v, w, width, start, start + length - 1)
+        if left <= right and low <= high:
+            a = pos[first + t[0]]
+            b = pos[first + t[1]]
+            c = pos[first + t[2]]
+            if greater(greater(a[3], b[3]), c[3]) > NEAREST_W:
+                row = wp.int32(low)
+                while row <= high:  # in Warp quicker than a range, where there are one or two
+                    y = center(row, height)
+                    column = wp.int32(left)
+                    while column <= right:
+                        key = key_of(a, b, c, triangle, center(column, width), y)
+                        wp.atomic_min(keys, (view * height + row) * width + column, key)
+                        column += 1
+                    row += 1
 
 
 @wp.kernel(enable_backward=False)
@@ -299,7 +308,8 @@ class _Rasterize(Function):
         height, width = resolution
         keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=pos.device)
         if batch and len(tri):
-            inputs = [batch, vertices, height, width, pos, tri, keys]
+            places = places_of(pos, height, width)
+            inputs = [batch, vertices, height, width, pos, places, tri, keys]
             # a strip pays if it has triangles and pixels enough
             work = batch * (len(tri) + height * width)
             launch_split(

@@ -1,12 +1,14 @@
 """Warp, started quietly, and one way to launch its kernels on any device.
 
 Warp compiles one Python source for the CPU (bundled LLVM) and for CUDA (bundled NVRTC), so no
-compiler is needed. Two facts about its CPU side shape this module:
+compiler is needed. Three facts about its CPU side shape this module and the kernels:
 
 - a launch runs on one thread but releases the interpreter lock, so a launch is cut into ranges
   that run on a thread pool;
 - `wp.atomic_add` is a plain addition there, so ranges that run at the same time must write to
-  different places. Each kernel says along which axis that holds and is split along that axis.
+  different places. Each kernel says along which axis that holds and is split along that axis;
+- a `for` over a range costs some nanoseconds a round, so that loops over a pixel's channels, or
+  over the pixels of a small triangle, are `while`.
 
 Convention: the first parameter of every kernel is `start`, the first item (point, ray, level) of
 the range that its launch owns.

@@ -73,9 +73,8 @@ def antialias(
 @wp.func
 @no_type_check
 def side_of(a: wp.vec3, b: wp.vec3, c: wp.vec3):
-    """Return the sign of (b - a) x (c - a), as an integer; 0 if one of them is nowhere."""
-    side = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    return wp.where(side > 0.0, 1, wp.where(side < 0.0, -1, 0))
+    """Return (b - a) x (c - a), whose sign is the side; NaN if one of them is nowhere."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 @wp.func
@@ -83,7 +82,7 @@ def side_of(a: wp.vec3, b: wp.vec3, c: wp.vec3):
 def walk(
     a: wp.vec3,
     b: wp.vec3,
-    side: wp.int32,
+    toward: wp.float32,
     edge: wp.int32,
     view: wp.int32,
     height: wp.int32,
@@ -92,8 +91,10 @@ def walk(
     rast: wp.array(dtype=wp.vec4),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Offer a silhouette edge, the surface on its `side`, to all pairs that it passes between."""
-    toward = wp.float32(side)
+    """Offer a silhouette edge to all pairs that it passes between.
+
+    The sign of `toward` is the side of it where the surface is.
+    """
     lines = height
     length = width
     to_line = width
@@ -158,10 +159,8 @@ def silhouette_kernel(
         a = places[first + e[0]]
         b = places[first + e[1]]
         side = side_of(a, b, places[first + e[2]])
-        if e[3] >= 0:
-            if side_of(a, b, places[first + e[3]]) != side:
-                side = 0
-        if side != 0:
+        other = side_of(a, b, places[first + wp.where(e[3] < 0, e[2], e[3])])
+        if side * other > 0.0:
             walk(a, b, side, edge, view, height, width, cells, rast, keys)
 
 
@@ -197,9 +196,11 @@ def blend(
     pair = front_and_back(key, low, high)
     blended = wp.where(delta > 0.0, pair[1], pair[0])
     if key != wp.uint64(0) and blended == pixel:
-        for i in range(channels):
+        i = wp.int32(0)
+        while i < channels:
             step = color[pair[0] * channels + i] - color[pair[1] * channels + i]
             picture[pixel * channels + i] += delta * step
+            i += 1
 
 
 @wp.kernel(enable_backward=False)
@@ -216,7 +217,8 @@ def blend_kernel(
 ):
     """Blend `run` pixels of a row with their neighbours; `picture` holds `color` at first."""
     first = (start + wp.tid()) * run
-    for p in range(first, first + run):
+    p = wp.int32(first)
+    while p < first + run:
         above = keys[width + p]
         below = keys[p]
         after = keys[width + cells + p]
@@ -226,6 +228,7 @@ def blend_kernel(
             blend(below, p - width, p, p, channels, color, picture)
             blend(after, p, p + 1, p, channels, color, picture)
             blend(before, p - 1, p, p, channels, color, picture)
+        p += 1
 
 
 @wp.func
@@ -245,8 +248,10 @@ def spread(
     blended = wp.where(delta > 0.0, pair[1], pair[0])
     share = wp.where(pixel == pair[0], delta, -delta)
     if key != wp.uint64(0):
-        for i in range(channels):
+        i = wp.int32(0)
+        while i < channels:
             to_color[pixel * channels + i] += share * to_picture[blended * channels + i]
+            i += 1
 
 
 @wp.func
@@ -263,9 +268,11 @@ def slope_of(
     pair = front_and_back(key, low, high)
     blended = wp.where(delta_of(key) > 0.0, pair[1], pair[0])
     to_d = wp.float32(0.0)
-    for i in range(channels):
+    i = wp.int32(0)
+    while i < channels:
         step = color[pair[0] * channels + i] - color[pair[1] * channels + i]
         to_d += to_picture[blended * channels + i] * step
+        i += 1
     return wp.where(pair[0] == high, -to_d, to_d)
 
 
@@ -346,7 +353,8 @@ def gradient_kernel(
     line = first / width
     view = line / height
     row = line - view * height
-    for p in range(first, first + run):
+    p = wp.int32(first)
+    while p < first + run:
         above = keys[width + p]
         below = keys[p]
         after = keys[width + cells + p]
@@ -364,6 +372,7 @@ def gradient_kernel(
             if after != wp.uint64(0):
                 to_x = slope_of(after, p, p + 1, channels, color, to_picture)
                 pull(after, to_x, row, False, base, height, width, pos, corners, to_pos)
+        p += 1
 
 
 class _Antialias(Function):

@@ -54,7 +54,8 @@ def value_kernel(
     """
     first_pixel = (start + wp.tid()) * run
     first = first_pixel / view_pixels * view_vertices
-    for pixel in range(first_pixel, first_pixel + run):
+    pixel = wp.int32(first_pixel)
+    while pixel < first_pixel + run:
         seen = rast[pixel]
         if seen[3] != 0.0:
             corners = tri[wp.int32(seen[3]) - 1]
@@ -62,9 +63,12 @@ def value_kernel(
             b = (first + corners[1]) * channels
             c = (first + corners[2]) * channels
             third = 1.0 - seen[0] - seen[1]
-            for i in range(channels):
+            i = wp.int32(0)
+            while i < channels:
                 value = seen[0] * attr[a + i] + seen[1] * attr[b + i] + third * attr[c + i]
                 picture[pixel * channels + i] = value
+                i += 1
+        pixel += 1
 
 
 @wp.kernel(enable_backward=False)
@@ -85,7 +89,8 @@ def gradient_kernel(
     """Store the gradient to the weights of `run` pixels, and add that to the attributes."""
     first_pixel = (start + wp.tid()) * run
     first = first_pixel / view_pixels * view_vertices
-    for pixel in range(first_pixel, first_pixel + run):
+    pixel = wp.int32(first_pixel)
+    while pixel < first_pixel + run:
         seen = rast[pixel]
         if seen[3] == 0.0:
             to_rast[pixel] = wp.vec4()
@@ -97,14 +102,17 @@ def gradient_kernel(
             third = 1.0 - seen[0] - seen[1]
             to_first = wp.float32(0.0)
             to_second = wp.float32(0.0)
-            for i in range(channels):
+            i = wp.int32(0)
+            while i < channels:
                 d = to_picture[pixel * channels + i]
                 to_first += d * (attr[a + i] - attr[c + i])
                 to_second += d * (attr[b + i] - attr[c + i])
                 wp.atomic_add(to_attr, a + i, seen[0] * d)
                 wp.atomic_add(to_attr, b + i, seen[1] * d)
                 wp.atomic_add(to_attr, c + i, third * d)
+                i += 1
             to_rast[pixel] = wp.vec4(to_first, to_second, 0.0, 0.0)
+        pixel += 1
 
 
 class _Interpolate(Function):

@@ -26,7 +26,13 @@ from torch.autograd.function import once_differentiable
 
 from dreamlab.core.errors import InputError
 from dreamlab.ops.triangles.places_warp import NEAREST_W, places_of
-from dreamlab.ops.warp_setup import LIGHT_GRAIN, launch_scatter, launch_split, pixel_runs
+from dreamlab.ops.warp_setup import (
+    LIGHT_GRAIN,
+    launch_scatter,
+    launch_split,
+    pixel_runs,
+    runs_in_turn,
+)
 
 wp.set_module_options({"enable_backward": False})
 
@@ -167,11 +173,32 @@ def key_of(a: wp.vec4, b: wp.vec4, c: wp.vec4, triangle: wp.int32, x: wp.float32
     return wp.where(within >= 0.0 and w != 0.0, key, NOTHING)
 
 
+@wp.func
+@no_type_check
+def box_around(
+    triangle: wp.int32,
+    first: wp.int32,
+    width: wp.int32,
+    top: wp.int32,
+    bottom: wp.int32,
+    places: wp.array(dtype=wp.vec3),
+    tri: wp.array(dtype=wp.vec3i),
+):
+    """Return `box_of` a triangle in the view whose vertices begin at `first`."""
+    t = tri[triangle]
+    u = places[first + t[0]]
+    v = places[first + t[1]]
+    w = places[first + t[2]]
+    left, right, low, high = box_of(u, v, w, width, top, bottom)
+    return wp.vec4i(left, right, low, high)
+
+
 @wp.kernel(enable_backward=False)
 @no_type_check
 def depth_kernel(
     start: wp.int32,
     length: wp.int32,
+    run: wp.int32,
     batch: wp.int32,
     vertices: wp.int32,
     height: wp.int32,
@@ -181,33 +208,39 @@ def depth_kernel(
     tri: wp.array(dtype=wp.vec3i),
     keys: wp.array(dtype=wp.uint64),
 ):
-    """Put one triangle of all views into the rows [start, start + length) of their z-buffers.
+    """Put `run` triangles of all views into the rows [start, start + length) of their z-buffers.
 
-    With its corners in the order of their numbers, so that an edge comes to the same for both of
-    its triangles; which way round they go does not matter here.
+    With their corners in the order of their numbers, so that an edge comes to the same for both of
+    its triangles; which way round they go does not matter here. The box of a triangle is found
+    while the one before is drawn: no processor can foretell how many pixels a small triangle has,
+    and it loses the less by guessing wrong, the sooner it learns of it.
     """
-    triangle = wp.tid()
-    t = in_order(tri[triangle])
+    begin = wp.tid() * run
+    last = start + length - 1
     for view in range(batch):
         first = view * vertices
-        u = places[first + t[0]]
-        v = places[first + t[1]]
-        w = places[first + t[2]]
-        left, right, low, high = box_of(u, v, w, width, start, start + length - 1)
-        if left <= right and low <= high:
-            a = pos[first + t[0]]
-            b = pos[first + t[1]]
-            c = pos[first + t[2]]
-            if greater(greater(a[3], b[3]), c[3]) > NEAREST_W:
-                row = wp.int32(low)
-                while row <= high:  # in Warp quicker than a range, where there are one or two
-                    y = center(row, height)
-                    column = wp.int32(left)
-                    while column <= right:
-                        key = key_of(a, b, c, triangle, center(column, width), y)
-                        wp.atomic_min(keys, (view * height + row) * width + column, key)
-                        column += 1
-                    row += 1
+        box = box_around(begin, first, width, start, last, places, tri)
+        triangle = wp.int32(begin)
+        while triangle < begin + run:
+            drawn = box
+            if triangle + 1 < begin + run:
+                box = box_around(triangle + 1, first, width, start, last, places, tri)
+            if drawn[0] <= drawn[1] and drawn[2] <= drawn[3]:
+                t = in_order(tri[triangle])
+                a = pos[first + t[0]]
+                b = pos[first + t[1]]
+                c = pos[first + t[2]]
+                if greater(greater(a[3], b[3]), c[3]) > NEAREST_W:
+                    row = wp.int32(drawn[2])
+                    while row <= drawn[3]:
+                        y = center(row, height)
+                        column = wp.int32(drawn[0])
+                        while column <= drawn[1]:
+                            key = key_of(a, b, c, triangle, center(column, width), y)
+                            wp.atomic_min(keys, (view * height + row) * width + column, key)
+                            column += 1
+                        row += 1
+            triangle += 1
 
 
 @wp.kernel(enable_backward=False)
@@ -229,7 +262,8 @@ def weight_kernel(
     column = pixel - line * width
     view = line / height
     y = center(line - view * height, height)
-    for i in range(run):
+    i = wp.int32(0)
+    while i < run:
         key = keys[pixel + i]
         if key == NOTHING:
             rast[pixel + i] = wp.vec4()
@@ -244,6 +278,7 @@ def weight_kernel(
             z = weight[0] * a[2] + weight[1] * b[2] + weight[2] * c[2]
             w = weight[0] * a[3] + weight[1] * b[3] + weight[2] * c[3]
             rast[pixel + i] = wp.vec4(weight[0], weight[1], z / w, wp.float32(index + 1))
+        i += 1
 
 
 @wp.func
@@ -282,7 +317,8 @@ def gradient_kernel(
     view = line / height
     first = view * vertices
     y = center(line - view * height, height)
-    for i in range(run):
+    i = wp.int32(0)
+    while i < run:
         seen = rast[pixel + i]
         g = to_rast[pixel + i]
         if seen[3] != 0.0 and (g[0] != 0.0 or g[1] != 0.0):
@@ -297,6 +333,7 @@ def gradient_kernel(
             add(to_pos, first + t[0], to_e[2] * turned(q) - to_e[1] * turned(r), x, y)
             add(to_pos, first + t[1], to_e[0] * turned(r) - to_e[2] * turned(p), x, y)
             add(to_pos, first + t[2], to_e[1] * turned(p) - to_e[0] * turned(q), x, y)
+        i += 1
 
 
 class _Rasterize(Function):
@@ -309,7 +346,8 @@ class _Rasterize(Function):
         keys = torch.full((batch * height * width,), -1, dtype=torch.int64, device=pos.device)
         if batch and len(tri):
             places = places_of(pos, height, width)
-            inputs = [batch, vertices, height, width, pos, places, tri, keys]
+            run = len(tri) if runs_in_turn(pos.device) else 1
+            inputs = [run, batch, vertices, height, width, pos, places, tri, keys]
             # a strip pays if it has triangles and pixels enough
             work = batch * (len(tri) + height * width)
             launch_split(
@@ -317,7 +355,7 @@ class _Rasterize(Function):
                 height,
                 inputs,
                 pos.device,
-                tasks=lambda _: len(tri),
+                tasks=lambda _: len(tri) // run,
                 ranges_per_thread=1,
                 grain=-(-height * LIGHT_GRAIN // work),
             )

@@ -64,8 +64,11 @@ def warp_summary() -> str:
     return f"Warp {wp.__version__} on {devices}, kernels cached in {wp.config.kernel_cache_dir}"
 
 
-LIGHT_GRAIN = 16384
-"""Least number of items worth a range of its own where one takes some ten nanoseconds."""
+LIGHT_GRAIN = 131072
+"""Least number of items worth a range of its own where one takes some ten nanoseconds.
+
+Handing a range to another thread and waiting for it takes 0.1 to 0.3 ms.
+"""
 _load_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0

@@ -188,14 +188,14 @@ def test_of_equal_edges_the_first_is_pulled(backend):
     assert not to_pos[0, 3:].any()
 
 
+@pytest.mark.usefixtures("small_work_is_cut")
 def test_two_threads_draw_what_one_does():
-    """Edges and pixels enough that both are cut into ranges."""
     vertices, tri = sphere(6)
     pos = to_clip(0.7 * vertices)
-    one = blended(pos, tri, (190, 190), "warp")
+    one = blended(pos, tri, (32, 41), "warp")
     torch.set_num_threads(2)
     try:
-        two = blended(pos, tri, (190, 190), "warp")
+        two = blended(pos, tri, (32, 41), "warp")
     finally:
         torch.set_num_threads(1)
     assert torch.equal(two[0], one[0]) and torch.equal(two[1], one[1])

@@ -74,6 +74,7 @@ def test_what_has_no_area_has_no_normal_and_no_gradient(kind, backend):
         assert not torch.autograd.grad(normals.sum(), vertices)[0].any()
 
 
+@pytest.mark.usefixtures("small_work_is_cut")
 def test_two_threads_find_what_one_does():
     vertices, tri = sphere(6)
     one = [normals(vertices, tri, backend="warp") for normals in KINDS.values()]

@@ -121,7 +121,7 @@ def ops(
         int, typer.Option("--warm-up", min=1, help="Training steps before a stage is timed.")
     ] = 100,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Timed calls a figure; it is their median.")
+        int, typer.Option("--repeats", min=1, help="Timed calls a figure, at least; their median.")
     ] = 5,
     json: JsonOption = False,
     quiet: QuietOption = False,

@@ -37,7 +37,7 @@ class ContestConfig:
     size: int = 128
     """Height and width of pictures, pixels."""
     repeats: int = 5
-    """Timed calls of everyone; times are their medians."""
+    """Timed calls of everyone, at least; times are their medians."""
 
     def __post_init__(self) -> None:
         for name in ("points", "gaussians", "size", "repeats"):

@@ -4,6 +4,8 @@ Every time is CPU time of this process, all of its threads together, in millisec
 over repeats, so other load on the machine blurs it little; on a graphics card it is wall time until
 the card is done. A ratio compares calls taken in turns in one process, so what blurs it blurs both.
 
+Short calls are timed more often than one asks for, as their few milliseconds catch all that passes.
+
 Scaling to two threads is the CPU time of the critical path (this thread and the busiest worker) on
 one thread over that on two. On an idle machine that is the ratio of wall times; on a busy one wall
 time would measure the neighbours.
@@ -21,6 +23,10 @@ import torch
 Call = Callable[[], object]
 WORKER = "dreamlab-ops"
 """How the names of the threads begin on which `dreamlab.ops` runs its kernels."""
+ENOUGH_MILLISECONDS = 200.0
+"""Calls that took less in all are timed again, ..."""
+MOST_TURNS = 10
+"""... up to so many times as often as one asks for."""
 CAN_TIME_THREADS = hasattr(time, "pthread_getcpuclockid")
 """Whether the system keeps a CPU clock for each thread (Linux does)."""
 
@@ -94,7 +100,13 @@ def medians(
     """Time calls in turns, after one of each that is not counted; return their medians, ms."""
     for call in calls.values():
         call()
-    turns = [[stopwatch(call) for call in calls.values()] for _ in range(repeats)]
+    turns: list[list[float]] = []
+    spent = 0.0
+    while len(turns) < repeats or (
+        spent < ENOUGH_MILLISECONDS and len(turns) < MOST_TURNS * repeats
+    ):
+        turns.append([stopwatch(call) for call in calls.values()])
+        spent += sum(turns[-1])
     return {
         name: statistics.median(times)
         for name, times in zip(calls, zip(*turns, strict=True), strict=True)
@@ -125,17 +137,16 @@ def speedup(
 def scaling(what: str, run: Call, goal: float, repeats: int) -> Figure:
     """Return how many times shorter the critical path is on two threads than on one.
 
-    The number of torch's threads is 1 afterwards.
+    Each in a row, after a call that is not counted: torch starts its own threads anew when their
+    number changes. It is 1 afterwards.
     """
-    found: dict[int, list[float]] = {1: [], 2: []}
-    for repeat in range(repeats + 1):
-        for threads, times in found.items():
-            torch.set_num_threads(threads)
-            milliseconds = critical_milliseconds(run)
-            if repeat:
-                times.append(milliseconds)
+    found: list[float] = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        run()
+        found.append(statistics.median(critical_milliseconds(run) for _ in range(repeats)))
     torch.set_num_threads(1)
-    one, two = (statistics.median(times) for times in found.values())
+    one, two = found
     return Figure(what, one / two, "×", Goal(goal, "≥"), {"two threads": two, "one thread": one})
 
 

@@ -36,7 +36,7 @@ class SpeedConfig:
     warm_up: int = 100
     """Training steps before the stage is timed."""
     repeats: int = 5
-    """Timed calls of everything; figures are their medians."""
+    """Timed calls of everything, at least; figures are their medians."""
 
     def __post_init__(self) -> None:
         for name in ("points", "gaussians", "cells", "warm_up", "repeats"):

@@ -9,6 +9,7 @@ import torch
 
 from dreamlab.evaluation.speed.figures import (
     WORKER,
+    Call,
     Figure,
     Goal,
     cpu_milliseconds,
@@ -37,11 +38,17 @@ def test_waiting_costs_nothing_and_work_costs_what_it_takes():
     assert cpu_milliseconds(lambda: work(30)) >= 30
 
 
-def test_calls_take_turns_and_their_first_is_not_counted():
+@pytest.mark.parametrize(("milliseconds", "turns"), [(40.0, 3), (20.0, 5), (1.0, 30)])
+def test_calls_take_turns_long_enough_and_their_first_is_not_counted(milliseconds, turns):
     order = []
-    times = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=3)
-    assert "".join(order) == "ab" * 4
-    assert list(times) == ["a", "b"]
+
+    def stopwatch(call: Call) -> float:
+        call()
+        return milliseconds
+
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    assert medians(calls, 3, stopwatch) == {"a": milliseconds, "b": milliseconds}
+    assert "".join(order) == "ab" * (1 + turns)
 
 
 def test_the_speedup_is_how_many_times_longer_plain_torch_takes():

@@ -214,10 +214,12 @@ def blend_kernel(
         item = members[place]
         g = geometry[item]
         rows = row_range(g, reach[item], corner[0], bottom)
-        for row in range(rows[0], rows[1]):
+        row = wp.int32(rows[0])
+        while row < rows[1]:
             y = wp.float32(row) + 0.5 - g[1]
             columns = column_range(g, reach[item], y, corner[1], right)
-            for column in range(columns[0], columns[1]):
+            column = wp.int32(columns[0])
+            while column < columns[1]:
                 pixel = (corner[2] * height + row) * width + column
                 transmittance = through[pixel]
                 power = square_at(g, wp.float32(column) + 0.5 - g[0], y)
@@ -227,13 +229,17 @@ def blend_kernel(
                 if a >= _LEAST and transmittance >= _STOP:
                     weight = a * transmittance
                     alpha[pixel] = alpha[pixel] + weight
-                    for k in range(channels):
+                    k = wp.int32(0)
+                    while k < channels:
                         picture[pixel * channels + k] += weight * features[item * channels + k]
+                        k += 1
                     transmittance *= 1.0 - a
                     if transmittance < _STOP:
                         still_open -= 1
                     through[pixel] = transmittance
                     lasts[pixel] = place + 1
+                column += 1
+            row += 1
 
 
 @wp.kernel(enable_backward=False)
@@ -275,10 +281,12 @@ def gradient_kernel(
         g = geometry[item]
         total = Geometry()
         rows = row_range(g, reach[item], corner[0], bottom)
-        for row in range(rows[0], rows[1]):
+        row = wp.int32(rows[0])
+        while row < rows[1]:
             y = wp.float32(row) + 0.5 - g[1]
             columns = column_range(g, reach[item], y, corner[1], right)
-            for column in range(columns[0], columns[1]):
+            column = wp.int32(columns[0])
+            while column < columns[1]:
                 pixel = (corner[2] * height + row) * width + column
                 x = wp.float32(column) + 0.5 - g[0]
                 square = square_at(g, x, y)
@@ -291,10 +299,12 @@ def gradient_kernel(
                     transmittance = through[pixel] / (1.0 - a)
                     weight = a * transmittance
                     q = to_alpha[pixel]
-                    for k in range(channels):
+                    k = wp.int32(0)
+                    while k < channels:
                         upstream = to_picture[pixel * channels + k]
                         q += upstream * features[item * channels + k]
                         wp.atomic_add(gradient, item * stride + GEOMETRY + k, weight * upstream)
+                        k += 1
                     to_a = transmittance * q - behind[pixel] / (1.0 - a)
                     behind[pixel] = behind[pixel] + weight * q
                     through[pixel] = transmittance
@@ -317,6 +327,8 @@ def gradient_kernel(
                             0.0,
                         )
                         total[5] += to_a * a / g[5]
+                column += 1
+            row += 1
         for k in range(GEOMETRY):
             wp.atomic_add(gradient, item * stride + k, total[k])
 

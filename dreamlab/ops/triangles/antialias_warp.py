@@ -41,7 +41,13 @@ from torch.autograd.function import once_differentiable
 from dreamlab.core.errors import InputError
 from dreamlab.core.topology import Topology
 from dreamlab.ops.triangles.places_warp import place_of, places_of
-from dreamlab.ops.warp_setup import Runs, launch_scatter, launch_split, pixel_runs
+from dreamlab.ops.warp_setup import (
+    LIGHT_GRAIN,
+    Runs,
+    launch_scatter,
+    launch_split,
+    pixel_runs,
+)
 
 wp.set_module_options({"enable_backward": False})
 
@@ -391,7 +397,7 @@ class _Antialias(Function):
             inputs,
             (width + 2 * cells,),
             device,
-            grain=max(4096, cells),
+            grain=max(LIGHT_GRAIN, cells),
             dtype=torch.int64,
             merge=torch.amax,
         )

@@ -161,7 +161,7 @@ def backends(
         int, typer.Option("--size", min=1, help="Height and width of pictures, pixels.")
     ] = 128,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Timed calls of each; it is their median.")
+        int, typer.Option("--repeats", min=1, help="Timed calls of each, at least; their median.")
     ] = 5,
     device: DeviceOption = "auto",
     json: JsonOption = False,
@@ -274,7 +274,7 @@ def batch(
 
 def growth(
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Timed calls of each size; their median counts.")
+        int, typer.Option("--repeats", min=1, help="Timed calls of a size, at least; their median.")
     ] = 5,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="A picture to write, .png or .webp.")

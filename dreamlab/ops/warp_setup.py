@@ -7,8 +7,8 @@ compiler is needed. Three facts about its CPU side shape this module and the ker
   that run on a thread pool;
 - `wp.atomic_add` is a plain addition there, so ranges that run at the same time must write to
   different places. Each kernel says along which axis that holds and is split along that axis;
-- a `for` over a range costs some nanoseconds a round, so that loops over a pixel's channels, or
-  over the pixels of a small triangle, are `while`.
+- a `for` over a range costs some nanoseconds a round, so that the innermost loops of triangles and
+  splats are `while`.
 
 Convention: the first parameter of every kernel is `start`, the first item (point, ray, level) of
 the range that its launch owns.

@@ -35,7 +35,7 @@ def kernel_figures(num_points: int, repeats: int) -> Iterator[Figure]:
 
     Args:
         num_points: points that the hash grid encodes.
-        repeats: timed calls a figure.
+        repeats: timed calls a figure, at least.
     """
     generator = torch.Generator().manual_seed(0)
     clouds = {

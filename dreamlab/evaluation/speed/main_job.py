@@ -56,7 +56,7 @@ def main_job_figures(config: RunConfig, num_warm_up: int, repeats: int) -> Itera
     Args:
         config: its prompt, seed, prior and stages are used.
         num_warm_up: training steps before a stage is timed.
-        repeats: timed turns a figure.
+        repeats: timed turns a figure, at least.
 
     Raises:
         DivergedError: a training step went bad.

@@ -46,7 +46,7 @@ def surface_figures(num_gaussians: int, cells: int, repeats: int) -> Iterator[Fi
     Args:
         num_gaussians: Gaussians that are splatted.
         cells: cells an axis of the tetrahedral grid that is marched.
-        repeats: timed calls a figure.
+        repeats: timed calls a figure, at least.
     """
     mesh = sphere(MESH_CELLS)
     step, depth = mesh_step(mesh, SIZE), _depth_only(mesh)

@@ -22,7 +22,6 @@ from dreamlab.core.run_folder import slug
 from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
 from dreamlab.evaluation.views import DISTANCE, ELEVATION, FOV_Y, portraits
 from dreamlab.export.files.reload import load_glb
-from dreamlab.priors.toybox.world.truth import true_mesh
 
 CELL = 88
 SIDES = slice(1, 6, 4)
@@ -51,7 +50,7 @@ def main(folders: list[Path]) -> None:
     for group in ("seen", "held-out"):
         prompts = [one for one in bench_prompts() if one.held_out == (group == "held-out")]
         rows = [
-            [*look(true_mesh(one.scene)), *(view for f in folders for view in made(f, one))]
+            [*look(one.truth()), *(view for f in folders for view in made(f, one))]
             for one in prompts
         ]
         picture = tile(

@@ -46,14 +46,14 @@ def toybench(
     recipe: RecipeOption = DEFAULT_RECIPE,
     quality: QualityOption = "standard",
     prompts: Annotated[
-        int, typer.Option("--prompts", min=1, help="How many of the 48 prompts to run.")
+        int, typer.Option("--prompts", min=1, help="How many of the prompts to run.")
     ] = 48,
     objects: Annotated[
         str,
         typer.Option(
             "--objects",
-            help="any, one, several, front (one with a front and a back): which prompts, by "
-            "their objects.",
+            help="any, one, several, front (one with a front and a back): which of the 48 prompts, "
+            "by their objects; three: 8 others, of three objects each.",
         ),
     ] = "any",
     seed: Annotated[int, typer.Option("--seed", help="Of every prompt's run.")] = 0,

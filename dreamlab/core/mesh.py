@@ -5,6 +5,7 @@ counter-clockwise seen from outside; colours are sRGB in [0, 1]; UV (0, 0) is th
 of the texture, whose row 0 is its top.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,3 +46,22 @@ class Mesh:
     def face_areas(self) -> Float[ndarray, " faces"]:
         a, b, c = np.moveaxis(self.triangles, 1, 0)
         return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=-1)
+
+
+def joined(meshes: Sequence[Mesh]) -> Mesh:
+    """Return meshes as one, without textures; vertices and triangles follow one another.
+
+    It has the colours and the normals of its vertices if all of the meshes do.
+    """
+    if len(meshes) == 1:
+        return meshes[0]
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
+    faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]
+    colors = [mesh.colors for mesh in meshes if mesh.colors is not None]
+    normals = [mesh.normals for mesh in meshes if mesh.normals is not None]
+    return Mesh(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate(faces),
+        colors=np.concatenate(colors) if len(colors) == len(meshes) else None,
+        normals=np.concatenate(normals) if len(normals) == len(meshes) else None,
+    )

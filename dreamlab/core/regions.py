@@ -24,12 +24,14 @@ and classifies pixels; shares of points are the same without a classifier, for a
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dreamlab.core.layout import Layout
+from dreamlab.core.mesh import Mesh
 
 OBJECT = 0.8
 """What a single object fills of the cube's half side, and of the unit box of `to_unit`."""
@@ -75,6 +77,19 @@ class ObjectFrame:
     def turn(self, vectors: Float[Tensor, "vectors 3"]) -> Float[Tensor, "vectors 3"]:
         """Return directions of the frame in the world, of the same lengths; differentiable."""
         return turned(vectors, self.yaw)
+
+    def place(self, mesh: Mesh) -> Mesh:
+        """Return a mesh with normals that lies in the frame, in the world."""
+        assert mesh.normals is not None
+        vertices, normals = (
+            torch.from_numpy(np.asarray(column, dtype=np.float32)).to(self.center.device)
+            for column in (mesh.vertices, mesh.normals)
+        )
+        return replace(
+            mesh,
+            vertices=self.to_world(vertices).cpu().numpy(),
+            normals=self.turn(normals).cpu().numpy(),
+        )
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from dreamlab.core.mesh import Mesh
 from dreamlab.evaluation import metrics
 from dreamlab.evaluation.alignment import align
+from dreamlab.evaluation.found import objects_found
 from dreamlab.evaluation.metrics import Facing, Judge
 from dreamlab.evaluation.prompts import BenchPrompt
 from dreamlab.evaluation.views import judge_cameras, portraits, shape_cameras
+from dreamlab.jobs.layouts.words import layout_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,13 @@ class Measures:
     chroma_excess: float | None
     """After alignment, CIELAB: above 0 over-saturated; None if the two objects share no pixel."""
     r_precision: float | None
-    """As it stands, over 16 views, among some prompts; None without a judge."""
+    """As it stands, over 16 views, among some prompts; None without a judge, and if the own
+    prompt is none of those."""
     facing: Facing | None
     """As it stands; None without a judge or a front."""
+    found: tuple[float, ...] | None = None
+    """Of each of several objects the share of views of a piece that show it; see `found`. None
+    without a judge."""
 
 
 def measure(
@@ -35,19 +41,21 @@ def measure(
     """Compare a mesh with the truth, and let the judge look at it.
 
     Shape and colour are compared after the best translation and scale. The judge sees the mesh
-    where and as large as it is.
+    where and as large as it is, and, of several objects, pieces of it in the middle.
 
     Args:
         mesh: painted, world coordinates.
         truth: the true mesh of the prompt's scene.
         prompt: what the mesh was made from.
         judge: None leaves out what it is needed for.
-        among: the prompts that the judge chooses from, the own one among them.
+        among: the prompts that the judge chooses from.
     """
     cameras = shape_cameras()
     aligned = align(mesh, truth, cameras).apply(mesh)
     colors = metrics.colors_of_both(aligned, truth, cameras)
-    precision, facing = (None, None) if judge is None else _judged(mesh, prompt, judge, among)
+    precision = facing = found = None
+    if judge is not None:
+        precision, facing, found = _judged(mesh, prompt, judge, among)
     return Measures(
         silhouette_iou=metrics.silhouette_iou(aligned, truth, cameras),
         chamfer=metrics.chamfer_distance(aligned, truth),
@@ -55,17 +63,22 @@ def measure(
         chroma_excess=metrics.chroma_excess(*colors) if colors else None,
         r_precision=precision,
         facing=facing,
+        found=found,
     )
 
 
 def _judged(
     mesh: Mesh, prompt: BenchPrompt, judge: Judge, among: Sequence[str]
-) -> tuple[float, Facing | None]:
-    """Return R-precision and, of an object with a front, where that is seen."""
+) -> tuple[float | None, Facing | None, tuple[float, ...] | None]:
+    """Return R-precision, where the front is seen, and which of several objects are found."""
+    precision = facing = found = None
     cameras = judge_cameras()
     images = portraits(mesh, cameras)
-    own = among.index(prompt.text)
-    precision = metrics.r_precision(images, cameras, among, own, judge)
-    if not prompt.has_janus_answer:
-        return precision, None
-    return precision, metrics.facing(images, cameras, prompt.text, judge)
+    if prompt.text in among:
+        own = among.index(prompt.text)
+        precision = metrics.r_precision(images, cameras, among, own, judge)
+    if prompt.has_janus_answer:
+        facing = metrics.facing(images, cameras, prompt.text, judge)
+    if len(prompt.objects) > 1:
+        found = objects_found(mesh, prompt.objects, layout_of(prompt.text), judge)
+    return precision, facing, found

@@ -1,4 +1,4 @@
-"""The 48 prompts of ToyBench: 24 pairs, one seen in the prior's training, one held out.
+"""The prompts of ToyBench: 24 pairs, one seen in the prior's training, one held out, and 8 triples.
 
 Both prompts of a pair show the same objects, so that a pair differs in nothing but whether its
 combination was trained on:
@@ -12,16 +12,21 @@ colours is the first one of a prompt twice. The pairs come in an order whose beg
 too, the seen prompt of a pair first.
 
 `draw_pairs` is the rule; `PAIRS` is what it drew with `SEED`, frozen, so that results stay
-comparable when the world grows.
+comparable when the world grows. Prompts of three objects stand behind the 48: see `triples`.
 """
 
 import functools
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from dreamlab.core.mesh import Mesh, joined
+from dreamlab.core.regions import Regions
+from dreamlab.evaluation.triples import TRIPLES
+from dreamlab.jobs.layouts.words import layout_of
 from dreamlab.priors.toybox.world.captions import parse_prompt, prompt_of
 from dreamlab.priors.toybox.world.objects.catalogue import CATALOGUE
 from dreamlab.priors.toybox.world.objects.parts import ObjectKind
@@ -34,9 +39,11 @@ from dreamlab.priors.toybox.world.scenes import (
     Scene,
     is_held_out,
 )
+from dreamlab.priors.toybox.world.truth import true_mesh
 
 Kind = Literal["front", "no front", "painted", "relation"]
 
+_RELATION = re.compile(f" (?:{'|'.join(RELATIONS)}) ")
 SEED = 48
 _HALF: tuple[Kind, ...] = (
     *("front", "no front", "painted", "front", "relation", "no front"),
@@ -86,22 +93,61 @@ class BenchPrompt:
     text: str
     held_out: bool
     """Whether the prior was never trained on it."""
-    scene: Scene
+    scenes: tuple[Scene, ...]
+    """One; or each of three objects by itself, since the world has no scenes of three."""
 
     @property
     def has_janus_answer(self) -> bool:
         """Whether front and back can be told: one object, with a front."""
-        return self.scene.relation is None and self.scene.has_front
+        first, *others = self.scenes
+        return not others and first.relation is None and first.has_front
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """What it names, each by itself: "a red cat", "a black table"."""
+        return tuple(
+            prompt_of(Scene((item,)))
+            for scene in self.scenes
+            for item in scene.items
+            for _ in range(scene.count)
+        )
+
+    def truth(self, resolution: int = 128) -> Mesh:
+        """Return the true mesh; of three objects each fills the box that the words give it.
+
+        Args:
+            resolution: of the grid for each scene, see `true_mesh`.
+        """
+        if len(self.scenes) == 1:
+            return true_mesh(self.scenes[0], resolution)
+        frames = Regions.of(layout_of(self.text)).frames()
+        return joined(
+            [
+                frame.place(true_mesh(scene, resolution))
+                for frame, scene in zip(frames, self.scenes, strict=True)
+            ]
+        )
 
 
 @functools.cache
 def bench_prompts() -> tuple[BenchPrompt, ...]:
     """Return the 48 prompts; the even ones are seen, the odd ones held out."""
     return tuple(
-        BenchPrompt(text, held_out, parse_prompt(text))
+        BenchPrompt(text, held_out, (parse_prompt(text),))
         for pair in PAIRS
         for text, held_out in zip(pair, (False, True), strict=True)
     )
+
+
+@functools.cache
+def all_prompts() -> tuple[BenchPrompt, ...]:
+    """Return the 48 prompts, then those of three objects, all of which are held out."""
+    phrases = (_RELATION.split(text) for text in TRIPLES)
+    triples = (
+        BenchPrompt(text, True, tuple(parse_prompt(phrase) for phrase in three))
+        for text, three in zip(TRIPLES, phrases, strict=True)
+    )
+    return (*bench_prompts(), *triples)
 
 
 def draw_pairs(seed: int) -> tuple[tuple[str, str], ...]:

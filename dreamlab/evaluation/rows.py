@@ -8,7 +8,7 @@ from dreamlab.core.config import build, to_plain
 from dreamlab.core.errors import InputError
 from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import Measures
-from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
+from dreamlab.evaluation.prompts import BenchPrompt, all_prompts
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def row_from_plain(plain: Mapping[str, Any]) -> Row:
     Raises:
         InputError: something is missing or of another kind, or the prompt is none of the bench's.
     """
-    prompt = next((one for one in bench_prompts() if one.text == plain.get("prompt")), None)
+    prompt = next((one for one in all_prompts() if one.text == plain.get("prompt")), None)
     if prompt is None:
         raise InputError(
             f"{plain.get('prompt')!r} is no prompt of ToyBench.", "measure the bench again."

@@ -37,7 +37,6 @@ from dreamlab.priors.hub import locate_network
 from dreamlab.priors.toybox.judge.network import IMAGE_SIZE, load_judge
 from dreamlab.priors.toybox.world.captions import parse_prompt
 from dreamlab.priors.toybox.world.scenes import is_held_out
-from dreamlab.priors.toybox.world.truth import true_mesh
 
 JUDGE = "judge"
 """The name of the embedded judge; every other name is that of a CLIP model."""
@@ -154,7 +153,7 @@ def _score(mesh: Mesh, prompt: str, prompts: Sequence[str], scorer: Scorer) -> d
         "r_precision": metrics.r_precision(images, cameras, prompts, prompts.index(prompt), scorer),
     }
     if scorer.name == JUDGE and (asked := _in_world(prompt)) is not None:
-        found = measure(mesh, true_mesh(asked.scene), asked, None, prompts)
+        found = measure(mesh, asked.truth(), asked, None, prompts)
         scores["true_iou"] = found.silhouette_iou
         scores["true_chamfer"] = found.chamfer
         scores["true_color_error"] = found.color_error
@@ -169,7 +168,7 @@ def _in_world(prompt: str) -> BenchPrompt | None:
         scene = parse_prompt(prompt)
     except InputError:
         return None
-    return BenchPrompt(prompt, is_held_out(scene), scene)
+    return BenchPrompt(prompt, is_held_out(scene), (scene,))
 
 
 def _key(scorer: Scorer, prompt: str, prompts: Sequence[str], model: Path) -> str:

@@ -46,6 +46,10 @@ def _janus(measures: Measures) -> float | None:
     return None if measures.facing is None else float(measures.facing.correct)
 
 
+def _found(measures: Measures) -> float | None:
+    return None if measures.found is None else fmean(measures.found)
+
+
 def _color(measures: Measures) -> float:
     return math.inf if measures.color_error is None else measures.color_error
 
@@ -63,6 +67,7 @@ QUALITIES: tuple[Quality, ...] = (
         "{:.1%}",
         "≥ 90 % seen, ≥ 75 % held out",
     ),
+    Quality("objects found, mean", _found, 0.0, fmean, "{:.1%}", ""),
     Quality("Janus-correct, share", _janus, 0.0, fmean, "{:.1%}", "≥ 80 %"),
     Quality("silhouette IoU, median", lambda m: m.silhouette_iou, 0.0, median, "{:.3f}", "≥ 0.80"),
     Quality("Chamfer distance, median", lambda m: m.chamfer, math.inf, median, "{:.4f}", ""),

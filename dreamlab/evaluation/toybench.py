@@ -27,16 +27,15 @@ from dreamlab.evaluation import child, sheet, tables
 from dreamlab.evaluation.child import Outcome
 from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.metrics import Judge
-from dreamlab.evaluation.prompts import BenchPrompt, bench_prompts
+from dreamlab.evaluation.prompts import BenchPrompt, all_prompts, bench_prompts
 from dreamlab.evaluation.rows import Row, row_from_plain, row_to_plain
 from dreamlab.export.files.reload import load_glb
 from dreamlab.jobs.machine import machine_class, versions
 from dreamlab.jobs.recipe_files import DEFAULT_RECIPE
 from dreamlab.jobs.recipes import load_recipe
-from dreamlab.priors.toybox.world.truth import true_mesh
 from dreamlab.training.events import Event, Listener
 
-Objects = Literal["any", "one", "several", "front"]
+Objects = Literal["any", "one", "several", "front", "three"]
 MODEL = "model.glb"
 RESULTS = "toybench.json"
 NOT_COMPARED = ("prompts", "objects", "time_limit", "workers")
@@ -52,9 +51,10 @@ class BenchConfig:
     quality: str = "standard"
     """draft, standard or high."""
     prompts: int = 48
-    """How many of the prompts, from the beginning of the list; every beginning is balanced."""
+    """How many, from the beginning of the list; every beginning of the 48 is balanced."""
     objects: Objects = "any"
-    """Which of the prompts: all, those of one object, of several, of one that has a front."""
+    """Which of the 48 prompts: all, those of one object, of several, of one that has a front; or
+    the 8 of three objects, which are none of the 48."""
     seed: int = 0
     """Of every prompt's run."""
     device: str = "auto"
@@ -78,8 +78,8 @@ class BenchConfig:
 
     @property
     def numbers(self) -> list[int]:
-        """The places in `bench_prompts` of those that are made."""
-        wanted = [n for n, prompt in enumerate(bench_prompts()) if self.objects in kinds(prompt)]
+        """The places in `all_prompts` of those that are made."""
+        wanted = [n for n, prompt in enumerate(all_prompts()) if self.objects in kinds(prompt)]
         return wanted[: self.prompts]
 
     @property
@@ -99,8 +99,9 @@ class BenchConfig:
 
 def kinds(prompt: BenchPrompt) -> set[Objects]:
     """Return all that `BenchConfig.objects` may say for a prompt to be among them."""
-    several = len(prompt.scene.items) > 1
-    found: set[Objects] = {"any", "several" if several else "one"}
+    if len(prompt.objects) > 2:
+        return {"three"}
+    found: set[Objects] = {"any", "one" if len(prompt.objects) == 1 else "several"}
     return found | ({"front"} if prompt.has_janus_answer else set())
 
 
@@ -109,7 +110,7 @@ class Bench:
     """What a bench found."""
 
     rows: list[Row]
-    """One for each prompt, in the order of `bench_prompts`."""
+    """One for each prompt, in the order of `all_prompts`."""
     files: list[Path] = field(default_factory=list)
     """Table, JSON and contact sheets."""
 
@@ -142,7 +143,7 @@ def run(
     pictures: list[sheet.Pictures] = []
     with _outcomes(config, folder, command) as outcomes:
         for count, (number, made) in enumerate(outcomes.items(), start=1):
-            prompt = bench_prompts()[number]
+            prompt = all_prompts()[number]
             title = f"{count}/{len(outcomes)} {prompt.text}"
             on_event(Event("phase", {"phase": title, "steps": None}))
             on_event(_progress(title, 0.0, "generate"))
@@ -176,7 +177,7 @@ def _outcomes(
             return before
         return child.generate(
             place,
-            bench_prompts()[number].text,
+            all_prompts()[number].text,
             config.arguments,
             time_limit=config.time_limit,
             command=command,
@@ -193,15 +194,15 @@ def _outcomes(
 
 
 def prompt_folder(folder: Path, number: int) -> Path:
-    """Return the folder of a prompt, given its place in `bench_prompts`."""
-    return folder / "prompts" / f"{number:02d}-{slug(bench_prompts()[number].text)}"
+    """Return the folder of a prompt, given its place in `all_prompts`."""
+    return folder / "prompts" / f"{number:02d}-{slug(all_prompts()[number].text)}"
 
 
 def assess(
     prompt: BenchPrompt, place: Path, outcome: Outcome, judge: Judge | None
 ) -> tuple[Row, sheet.Pictures]:
     """Measure what the process of a prompt has left, beside the truth."""
-    truth = true_mesh(prompt.scene)
+    truth = prompt.truth()
     mesh, report, error = None, {}, outcome.error
     if outcome.exit_code == 0:
         try:

@@ -6,9 +6,8 @@ cut where it touches another.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from dreamlab.core.errors import InputError
@@ -38,21 +37,6 @@ class Piece:
             for parameter in group:
                 return parameter.device
         return torch.device("cpu")
-
-    def place(self, mesh: Mesh) -> Mesh:
-        """Return a mesh with normals that was made in the frame, in the world."""
-        if self.frame is None:
-            return mesh
-        assert mesh.normals is not None
-        vertices, normals = (
-            torch.from_numpy(np.asarray(column, dtype=np.float32)).to(self.device)
-            for column in (mesh.vertices, mesh.normals)
-        )
-        return replace(
-            mesh,
-            vertices=self.frame.to_world(vertices).cpu().numpy(),
-            normals=self.frame.turn(normals).cpu().numpy(),
-        )
 
 
 def pieces_of(
@@ -92,17 +76,3 @@ def face_limits(meshes: Sequence[Mesh], pieces: Sequence[Piece], max_faces: int)
         scale**2 * float(mesh.face_areas.sum()) for mesh, scale in zip(meshes, scales, strict=True)
     ]
     return [max(MIN_FACES, int(max_faces * area / sum(areas))) for area in areas]
-
-
-def joined(meshes: Sequence[Mesh]) -> Mesh:
-    """Return meshes with normals as one; vertices and triangles follow one another."""
-    if len(meshes) == 1:
-        return meshes[0]
-    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
-    faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]
-    normals = [mesh.normals for mesh in meshes if mesh.normals is not None]
-    return Mesh(
-        np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate(faces),
-        normals=np.concatenate(normals),
-    )

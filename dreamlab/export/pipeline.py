@@ -23,7 +23,7 @@ from numpy import ndarray
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.layout import Layout
-from dreamlab.core.mesh import Mesh
+from dreamlab.core.mesh import Mesh, joined
 from dreamlab.core.protocols import Atlased, Representation, Splats, Splatted
 from dreamlab.core.run_folder import slug
 from dreamlab.export.files.blender import convert
@@ -31,7 +31,7 @@ from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.splat_ply import write_splats
 from dreamlab.export.files.validate import Check, check_glb
 from dreamlab.export.files.writers import write_glb, write_obj, write_ply, write_stl
-from dreamlab.export.objects import Piece, face_limits, joined, pieces_of
+from dreamlab.export.objects import Piece, face_limits, pieces_of
 from dreamlab.export.paint import paint
 from dreamlab.export.parts import ObjectReport, Part, describe, parts_of
 from dreamlab.export.phases import OnPhase, Phases
@@ -218,7 +218,12 @@ def _painted_anew(pieces: Sequence[Piece], config: ExportConfig, phase: Phases) 
             for surface, limit in zip(surfaces, limits, strict=True)
         ]
         local = [mesh for mesh, _, _ in simple]
-        mesh = joined([piece.place(own) for piece, own in zip(pieces, local, strict=True)])
+        mesh = joined(
+            [
+                own if piece.frame is None else piece.frame.place(own)
+                for piece, own in zip(pieces, local, strict=True)
+            ]
+        )
     with phase("unwrap") as report_fraction:
         unwrapped = unwrap(
             mesh,

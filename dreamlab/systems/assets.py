@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dreamlab.core.errors import InputError
 from dreamlab.core.frames import FRAME_OF, to_world_axes
-from dreamlab.core.mesh import Mesh
+from dreamlab.core.mesh import Mesh, joined
 from dreamlab.core.pictures import READABLE, open_picture
 from dreamlab.core.protocols import Splats
 from dreamlab.core.splat_file import holds_splats, read_splats
@@ -46,10 +46,8 @@ class Asset:
 
     @cached_property
     def mesh(self) -> Mesh:
-        """All parts as one mesh without paint."""
-        starts = np.cumsum([0, *(len(part.vertices) for part in self.parts)])
-        faces = [part.faces + start for part, start in zip(self.parts, starts, strict=False)]
-        return Mesh(np.concatenate([part.vertices for part in self.parts]), np.concatenate(faces))
+        """All parts as one mesh, for its shape."""
+        return joined(self.parts)
 
     def color_at(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Return the colour, sRGB in [0, 1], of the nearest point of the surface."""

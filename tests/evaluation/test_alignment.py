@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import trimesh
-from shapes import joined, moved, painted, sphere
+from shapes import moved, painted, sphere
 
-from dreamlab.core.mesh import Mesh
+from dreamlab.core.mesh import Mesh, joined
 from dreamlab.evaluation.alignment import align
 from dreamlab.evaluation.metrics import silhouette_iou
 from dreamlab.evaluation.views import shape_cameras
@@ -28,7 +28,7 @@ def test_a_moved_and_scaled_copy_comes_back(duck: Mesh, scale: float) -> None:
 
 def test_a_stray_piece_does_not_lead_it_astray(duck: Mesh) -> None:
     speck = moved(sphere(0.02), 1.0, (1.5, 1.5, 0.5))
-    copy = moved(joined(duck, speck), 0.7, (0.0, 0.1, 0.2))
+    copy = moved(joined([duck, speck]), 0.7, (0.0, 0.1, 0.2))
     found = align(copy, duck, shape_cameras())
     assert found.scale == pytest.approx(1 / 0.7, rel=0.03)
 

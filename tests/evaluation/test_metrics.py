@@ -7,9 +7,9 @@ import pytest
 import torch
 import trimesh
 from analytic_judge import ColorJudge, images_of
-from shapes import BLUE, GREEN, RED, WHITE, joined, moved, painted, sphere
+from shapes import BLUE, GREEN, RED, WHITE, moved, painted, sphere
 
-from dreamlab.core.mesh import Mesh
+from dreamlab.core.mesh import Mesh, joined
 from dreamlab.evaluation import metrics
 from dreamlab.evaluation.measure import measure
 from dreamlab.evaluation.metrics import (
@@ -75,9 +75,9 @@ def test_chamfer_distance_is_symmetric_and_scales(mug: Mesh) -> None:
 
 def test_points_are_drawn_by_area_and_lie_on_the_surface() -> None:
     big, small = sphere(0.8), moved(sphere(0.4), 1.0, (3, 0, 0))
-    points = sample_surface(joined(big, small), 5000, seed=3)
+    points = sample_surface(joined([big, small]), 5000, seed=3)
     assert np.mean(points[:, 0] > 2) == pytest.approx(0.2, abs=0.02)
-    assert distances_to(joined(big, small), points).max() < 1e-5
+    assert distances_to(joined([big, small]), points).max() < 1e-5
 
 
 def test_color_error_of_greys_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_exchanged_colors_are_an_error_though_the_palette_is_the_same() -> None:
             moved(sphere(0.3, left), 1, (0, -0.4, 0)),
             moved(sphere(0.3, right), 1, (0, 0.4, 0)),
         )
-        return joined(*balls)
+        return joined(balls)
 
     same = error_between(two(RED, BLUE), two(RED, BLUE))
     exchanged = error_between(two(BLUE, RED), two(RED, BLUE))
@@ -186,7 +186,7 @@ def test_faces_elsewhere_are_not(
 def test_the_judge_is_asked_what_it_can_answer(number: int, has_front: bool) -> None:
     torch.manual_seed(0)
     prompt = bench_prompts()[number]
-    truth = true_mesh(prompt.scene, resolution=32)
+    truth = prompt.truth(resolution=32)
     judge = Judge(vocabulary()).eval().requires_grad_(False)
     among = [other.text for other in bench_prompts()]
     found = measure(truth, truth, prompt, judge, among)

@@ -175,3 +175,4 @@ def test_prompts_can_be_chosen_by_their_objects():
     prompts, front = bench_prompts(), BenchConfig(objects="front").numbers
     assert set(front) < set(one) and all(prompts[n].has_janus_answer for n in front)
     assert len(front) == sum(prompt.has_janus_answer for prompt in prompts)
+    assert BenchConfig(objects="three").numbers == list(range(48, 56))

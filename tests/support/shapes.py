@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from dreamlab.core.mesh import Mesh
 from dreamlab.core.run_folder import RunFolder
 from dreamlab.evaluation.child import Outcome, write_outcome
-from dreamlab.evaluation.prompts import bench_prompts
+from dreamlab.evaluation.prompts import all_prompts
 from dreamlab.evaluation.toybench import prompt_folder
 from dreamlab.export.files.placement import Placement
 from dreamlab.export.files.writers import write_glb
@@ -20,7 +20,6 @@ from dreamlab.ops.mesh.bake import bake
 from dreamlab.ops.mesh.clean import remove_degenerate, vertex_normals
 from dreamlab.ops.mesh.simplify import simplify
 from dreamlab.ops.mesh.unwrap import unwrap
-from dreamlab.priors.toybox.world.truth import true_mesh
 
 RED, GREEN, BLUE, WHITE = (0.9, 0.1, 0.1), (0.1, 0.6, 0.1), (0.1, 0.1, 0.9), (1.0, 1.0, 1.0)
 
@@ -41,19 +40,10 @@ def moved(mesh: Mesh, scale: float, offset: tuple[float, float, float]) -> Mesh:
     return replace(mesh, vertices=(scale * mesh.vertices + np.float32(offset)).astype(np.float32))
 
 
-def joined(a: Mesh, b: Mesh) -> Mesh:
-    assert a.colors is not None and b.colors is not None
-    return Mesh(
-        np.concatenate([a.vertices, b.vertices]),
-        np.concatenate([a.faces, b.faces + len(a.vertices)]),
-        colors=np.concatenate([a.colors, b.colors]),
-    )
-
-
 def export_truth(number: int, path: Path, resolution: int = 64) -> None:
     """Write the true mesh of a bench prompt the way a generated one is written."""
-    prompt = bench_prompts()[number]
-    truth = true_mesh(prompt.scene, resolution)
+    prompt = all_prompts()[number]
+    truth = prompt.truth(resolution)
     assert truth.colors is not None
     tree, colors = cKDTree(truth.vertices), torch.from_numpy(truth.colors).float()
     mesh = simplify(remove_degenerate(Mesh(truth.vertices, truth.faces)), 6000)

@@ -31,7 +31,7 @@ SUPPORTS: tuple[str, ...] = tuple(kind.name for kind in CATALOGUE if kind.seat i
 SCENE_RADIUS = 0.85
 """Every scene lies in the ball of this radius around the origin."""
 
-_SINGLE_RADIUS: dict[Size | None, float] = {None: 0.78, "small": 0.5, "big": SCENE_RADIUS}
+SINGLE_RADIUS: dict[Size | None, float] = {None: 0.78, "small": 0.5, "big": SCENE_RADIUS}
 _GROUP_RADIUS: dict[Size | None, float] = {None: 0.80, "small": 0.55, "big": SCENE_RADIUS}
 _SIZE_FACTOR: dict[Size | None, float] = {None: 1.0, "small": 0.6, "big": 1.35}
 
@@ -259,7 +259,7 @@ def _arrange(scene: Scene) -> tuple[list[_Placed], float]:
     if scene.relation is not None:
         return _relate(first, scene.relation, scene.items[1]), SCENE_RADIUS
     if scene.count == 1:
-        return [_standing(first, 0.0, 0.0, 1.0)], _SINGLE_RADIUS[first.size]
+        return [_standing(first, 0.0, 0.0, 1.0)], SINGLE_RADIUS[first.size]
     # turned away from the axes, so that copies do not hide each other in a side view
     angles = (-120, 60) if scene.count == 2 else (0, 120, 240)
     spread = solid(first.object).radius * (1.08 if scene.count == 2 else 1.22)

@@ -3,6 +3,7 @@
 Images are `[height width 3]`, sRGB in [0, 1] as float or 0..255 as bytes.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,12 +40,12 @@ def tile(
 ) -> Image.Image:
     """Lay images out as a table with optional labels, each resized to `cell` pixels square."""
     columns = max(len(row) for row in rows)
-    label_width = 8 + max((len(label) for label in row_labels or ()), default=-1) * 7
-    left = label_width if row_labels else 0
+    font = ImageFont.load_default()
+    left = 8 + math.ceil(max(map(font.getlength, row_labels))) if row_labels else 0
     top = LABEL_HEIGHT if column_labels else 0
     size = (left + columns * (cell + gap), top + len(rows) * (cell + gap))
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    draw = ImageDraw.Draw(sheet)
     for j, label in enumerate(column_labels or ()):
         draw.text((left + j * (cell + gap) + 4, 2), label, fill="black", font=font)
     for i, row in enumerate(rows):

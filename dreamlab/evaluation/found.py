@@ -6,14 +6,14 @@
     piece is taken for which object
 
 Glossary: `k` an object that the prompt names, `p_k` its phrase, as "a red cat"; `p` any object of
-the world in any of its plain colours, 744 in all; `v` one of 16 views around a piece, which stands
-in the middle, as large as single objects of the world; `s` the judge's score.
+the world in any plain colour, 744 in all, or any of the prompt's; `v` one of 16 views around a
+piece, which stands in the middle, as large as single objects of the world; `s` the judge's score.
 
 So the judge, which has never seen three different things together, sees one at a time, and it is
 asked for object and colour, not for the relation: cats may stand below tables. A mesh in which
 objects have grown into each other is cut where that serves it best, whether or not it was made with
-boxes. That freedom lets a mesh be taken for more than it is; how much more is seen by asking it for
-the objects of other prompts.
+boxes; a single object is not cut. That freedom lets a mesh be taken for more than it is; how much
+more is seen by asking it for the objects of other prompts.
 """
 
 import functools

@@ -31,8 +31,8 @@ class Measures:
     facing: Facing | None
     """As it stands; None without a judge or a front."""
     found: tuple[float, ...] | None = None
-    """Of each of several objects the share of views of a piece that show it; see `found`. None
-    without a judge."""
+    """Of each object the share of views of it alone in which it is recognised among all objects in
+    all colours; see `found`. None without a judge."""
 
 
 def measure(
@@ -41,7 +41,7 @@ def measure(
     """Compare a mesh with the truth, and let the judge look at it.
 
     Shape and colour are compared after the best translation and scale. The judge sees the mesh
-    where and as large as it is, and, of several objects, pieces of it in the middle.
+    where and as large as it is, and pieces of it in the middle.
 
     Args:
         mesh: painted, world coordinates.
@@ -69,9 +69,9 @@ def measure(
 
 def _judged(
     mesh: Mesh, prompt: BenchPrompt, judge: Judge, among: Sequence[str]
-) -> tuple[float | None, Facing | None, tuple[float, ...] | None]:
-    """Return R-precision, where the front is seen, and which of several objects are found."""
-    precision = facing = found = None
+) -> tuple[float | None, Facing | None, tuple[float, ...]]:
+    """Return R-precision, where the front is seen, and which objects are found."""
+    precision = facing = None
     cameras = judge_cameras()
     images = portraits(mesh, cameras)
     if prompt.text in among:
@@ -79,6 +79,5 @@ def _judged(
         precision = metrics.r_precision(images, cameras, among, own, judge)
     if prompt.has_janus_answer:
         facing = metrics.facing(images, cameras, prompt.text, judge)
-    if len(prompt.objects) > 1:
-        found = objects_found(mesh, prompt.objects, layout_of(prompt.text), judge)
+    found = objects_found(mesh, prompt.objects, layout_of(prompt.text), judge)
     return precision, facing, found

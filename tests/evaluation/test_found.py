@@ -101,10 +101,17 @@ def test_of_three_true_objects_the_judge_finds_each() -> None:
     assert measures.r_precision is None and measures.facing is None
 
 
-def test_one_object_is_not_asked_for_by_itself() -> None:
-    prompt = bench_prompts()[0]
-    truth = prompt.truth(resolution=32)
-    measures = measure(
-        truth, truth, prompt, load_judge(), [other.text for other in bench_prompts()]
-    )
-    assert measures.found is None and measures.r_precision is not None
+def test_one_object_is_looked_at_as_a_whole() -> None:
+    flower, other = bench_prompts()[0], bench_prompts()[1]
+    truth, judge = flower.truth(resolution=64), load_judge()
+    (share,) = objects_found(truth, flower.objects, layout_of(flower.text), judge)
+    (confused,) = objects_found(truth, other.objects, layout_of(other.text), judge)
+    assert share > 0.9 and confused < 0.1
+    assert share == recognised([truth], flower.objects, judge)[0, 0]
+
+
+def test_a_pattern_is_asked_for_beside_all_plain_objects() -> None:
+    striped = bench_prompts()[14]
+    truth = striped.truth(resolution=64)
+    (share,) = objects_found(truth, striped.objects, layout_of(striped.text), load_judge())
+    assert striped.objects[0] not in world_objects() and share > 0.8

@@ -8,8 +8,9 @@ import pytest
 import torch
 from guided_views import cameras_at
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tiny_models import save_tiny_pipeline, save_tiny_sdxl, tiny_unet
+from user_files import SEEN, save_adapter, save_clip
 
 from dreamlab.core.config import build
 from dreamlab.core.errors import InputError, MissingError
@@ -25,61 +26,7 @@ from dreamlab.priors.memory import take
 from dreamlab.priors.unet import UNetPrior
 from dreamlab.systems.components import find
 
-SEEN = 20
-"""Width of what CLIP pools."""
-PATCHES = 24
-"""Width of what it sees in a patch."""
 T = torch.tensor([0.3, 0.7])
-
-
-def save_clip(folder: Path) -> None:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    torch.manual_seed(5)
-    config = CLIPVisionConfig(
-        hidden_size=PATCHES,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-        projection_dim=SEEN,
-    )
-    CLIPVisionModelWithProjection(config).save_pretrained(folder)
-
-
-def save_adapter(file: Path, model: Path, *, patches: bool = False) -> None:
-    """Write random weights under the published names; layers of cross-attention are odd."""
-    generator = torch.Generator().manual_seed(6)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return 0.5 * torch.randn(shape, generator=generator)
-
-    unet = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
-    keys = {name: w for name, w in unet.items() if name.endswith("attn2.to_k.weight")}
-    (width,) = {w.shape[1] for w in keys.values()}
-    if patches:
-        projection = {
-            "proj.0.weight": draw(PATCHES, PATCHES),
-            "proj.0.bias": draw(PATCHES),
-            "proj.2.weight": draw(width, PATCHES),
-            "proj.2.bias": draw(width),
-            "proj.3.weight": draw(width),
-            "proj.3.bias": draw(width),
-        }
-    else:
-        projection = {
-            "proj.weight": draw(4 * width, SEEN),
-            "proj.bias": draw(4 * width),
-            "norm.weight": draw(width),
-            "norm.bias": draw(width),
-        }
-    tensors = {f"image_proj.{name}": tensor for name, tensor in projection.items()}
-    order = [name for part in ("down", "up", "mid") for name in sorted(keys) if part in name[:5]]
-    for index, name in enumerate(order):
-        for part in "kv":
-            tensors[f"ip_adapter.{2 * index + 1}.to_{part}_ip.weight"] = draw(*keys[name].shape)
-    save_file(tensors, file)
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,11 @@
 import logging
 from pathlib import Path
 
-import peft
 import pytest
 import torch
-from ldm_names import single_file
 from safetensors.torch import save_file
 from tiny_models import IMAGE_SIZE, TOKENS, WIDTH, save_tiny_pipeline, save_tiny_sd3
+from user_files import write_lora, write_single_file
 
 from dreamlab.core.errors import InputError, MissingError
 from dreamlab.priors.base import Prediction
@@ -32,26 +31,6 @@ def predict(prior: DiffusionPrior) -> Prediction:
     return prior.predict(noisy, torch.tensor([0.3, 0.8]), text)
 
 
-def write_lora(folder: Path, path: Path, seed: int, rank: int = 2, layout: str = "peft") -> float:
-    """Write a random LoRA of the attention's queries; return its scale alpha / rank."""
-    network = load(folder).network
-    config = peft.LoraConfig(r=rank, lora_alpha=3, target_modules=["to_q"], init_lora_weights=False)
-    torch.manual_seed(seed)
-    peft.inject_adapter_in_model(config, network, "made")
-    part = "transformer" if "Transformer" in type(network).__name__ else "unet"
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in peft.get_peft_model_state_dict(network, adapter_name="made").items():
-        module, _, letter = name.removesuffix(".weight").rpartition(".lora_")
-        if layout == "peft":
-            tensors[f"{part}.{module}.lora_{letter}.weight"] = tensor
-        else:
-            flat = "lora_unet_" + module.replace(".", "_")
-            tensors[f"{flat}.lora_{'down' if letter == 'A' else 'up'}.weight"] = tensor
-            tensors[f"{flat}.alpha"] = torch.tensor(3.0)
-    save_file({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
-    return 1.0 if layout == "peft" else 3.0 / rank
-
-
 def query(prior: DiffusionPrior) -> tuple[str, torch.Tensor]:
     return next((n, p) for n, p in prior.network.named_parameters() if n.endswith("to_q.weight"))
 
@@ -59,18 +38,8 @@ def query(prior: DiffusionPrior) -> tuple[str, torch.Tensor]:
 @pytest.fixture
 def shaken_file(sd1_folder: Path, tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
     """A single file of the tiny model with other weights, and those by their new names."""
-    import diffusers
-
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(sd1_folder, safety_checker=None)
-    generator = torch.Generator().manual_seed(7)
-    shaken: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        for part in ("unet", "vae", "text_encoder"):
-            for name, weight in getattr(pipeline, part).named_parameters():
-                weight.mul_(1 + 0.1 * torch.randn(weight.shape, generator=generator))
-                shaken[f"{part}.{name}"] = weight.detach().clone()
-    save_file(single_file(pipeline), tmp_path / "tuned.safetensors")
-    return tmp_path / "tuned.safetensors", shaken
+    file = tmp_path / "tuned.safetensors"
+    return file, write_single_file(sd1_folder, file, shaken=0.1)
 
 
 def test_a_checkpoint_in_one_file_brings_all_its_networks_and_is_converted_once(
